@@ -32,7 +32,7 @@ func DerivedID(tenant, key string) ID {
 	return ID(uuid.NewSHA1(idempotencyNamespace, name))
 }
 
-// ParseID reads the canonical 36-character form of a UUID, and no other.
+// ParseID reads the 36-character form of a UUID, in letters of either case, and no other. The nil UUID is no job ID.
 func ParseID(s string) (ID, error) {
 	if len(s) != 36 {
 		return ID{}, fmt.Errorf("a job ID is a UUID of 36 characters, this has %d", len(s))

@@ -131,7 +131,24 @@ type Limits struct {
 	MaxJobs     int // of one sheaf
 }
 
-// DefaultLimits protects a process with the default settings: 16 MiB a body, 4096 rows, 8 dimensions.
+// DefaultLimits protects a process with the default settings: 8 MiB a body, 4096 rows, 8 dimensions.
 func DefaultLimits() Limits {
-	return Limits{MaxBytes: 16 << 20, MaxRows: 4096, MaxRank: 8, MaxElements: 8 << 20, MaxTensors: 64, MaxJobs: 1024}
+	return Limits{MaxBytes: 8 << 20, MaxRows: 4096, MaxRank: 8, MaxElements: 8 << 20, MaxTensors: 64, MaxJobs: 1024}
+}
+
+// Validate names every limit that is not positive.
+func (l Limits) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"MaxBytes", l.MaxBytes}, {"MaxRows", l.MaxRows}, {"MaxRank", l.MaxRank},
+		{"MaxElements", l.MaxElements}, {"MaxTensors", l.MaxTensors}, {"MaxJobs", l.MaxJobs},
+	} {
+		if f.value < 1 {
+			errs = append(errs, fmt.Errorf("limit %s is %d: it must be positive", f.name, f.value))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -53,7 +53,7 @@ func (t *Tensor) Check(field string, lim Limits) error {
 		return Invalidf(field+".name", "a tensor needs a name")
 	}
 	if !t.Datatype.Valid() {
-		return Invalidf(field+".datatype", "expected one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES")
+		return errDatatype(field + ".datatype")
 	}
 	n, err := CheckShape(field, t.Shape, lim)
 	if err != nil {
@@ -75,21 +75,33 @@ func (t *Tensor) Check(field string, lim Limits) error {
 	return nil
 }
 
-// CheckShape verifies rank, signs and size of a shape against the limits and returns its number of elements.
+func errDatatype(field string) *Error {
+	return Invalidf(field, "expected one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES")
+}
+
+// CheckShape verifies rank, signs and size of a shape against the limits and returns its number of elements. A shape
+// without elements is held to the limit as if its dimensions of 0 were 1, since code may well loop over the others.
 func CheckShape(field string, shape []int64, lim Limits) (int, error) {
 	if len(shape) > lim.MaxRank {
 		return 0, Invalidf(field+".shape", "expected at most %d dimensions, got %d", lim.MaxRank, len(shape))
 	}
+	n, most, empty := int64(1), int64(lim.MaxElements), false
 	for i, d := range shape {
-		if d < 0 {
+		switch {
+		case d < 0:
 			return 0, Invalidf(field+".shape", "dimension %d is %d: a dimension cannot be negative", i, d)
+		case d == 0:
+			empty = true
+		case n > most/d:
+			return 0, Invalidf(field+".shape", "expected at most %d elements in a tensor, the shape has more", lim.MaxElements)
+		default:
+			n *= d
 		}
 	}
-	n := Elements(shape)
-	if n < 0 || n > lim.MaxElements {
-		return 0, Invalidf(field+".shape", "expected at most %d elements in a tensor, the shape has more", lim.MaxElements)
+	if empty {
+		return 0, nil
 	}
-	return n, nil
+	return int(n), nil
 }
 
 func (t *Tensor) checkBytes(field string, want int) error {

@@ -78,7 +78,8 @@ const maxTicketIndex = 1 << 20
 
 var errTicket = errors.New(`not a job id: expected what submit returned as "id", or a UUID`)
 
-// ParseTicket reads a ticket, or a bare job ID. It accepts exactly what Ticket.String writes.
+// ParseTicket reads a ticket, or a bare job ID. It accepts exactly what Ticket.String writes, but for the case of the
+// UUID's letters.
 func ParseTicket(s string) (Ticket, error) {
 	head, tail, placed := strings.Cut(s, ".")
 	id, err := ParseID(head)

@@ -1,0 +1,230 @@
+package job
+
+// DecodeRequestJSON reads a REST inference request of the Open Inference Protocol into j: version, request ID,
+// parameters, inputs and outputs. A top-level member that the protocol does not know is offered to extra, if that is
+// not nil, as its raw JSON. The error is an *Error.
+//
+// Members may come in any order, unknown ones inside inputs and outputs are ignored. `model_name` and `model_version`
+// are known too: where j names a model or a version already, they must be the same. A request without inputs is not
+// refused here, since only a model's signature says which inputs it needs.
+func DecodeRequestJSON(body []byte, j *Job, lim Limits, extra func(name string, value []byte) error) error {
+	if len(body) > lim.MaxBytes {
+		return errTooLarge(len(body), lim)
+	}
+	s, err := newScanner(body)
+	if err != nil {
+		return err
+	}
+	r := requestReader{scanner: s, j: j, lim: lim, extra: extra}
+	if err := s.object(r.member); err != nil {
+		return err
+	}
+	if err := s.end(); err != nil {
+		return err
+	}
+	return asError(checkNames(j))
+}
+
+// requestReader reads the members of one request.
+type requestReader struct {
+	*scanner
+	j     *Job
+	lim   Limits
+	extra func(name string, value []byte) error
+	seen  memberSet
+}
+
+// memberSet is a set of members by their place in a list of names.
+type memberSet uint
+
+// once notes a member. It returns the error of one that is there twice.
+func (s *memberSet) once(place int, name string) *Error {
+	if *s&(1<<place) != 0 {
+		return Errorf(CodeMalformed, name, "the member is given twice")
+	}
+	*s |= 1 << place
+	return nil
+}
+
+// has reports whether a member was there.
+func (s *memberSet) has(place int) bool { return *s&(1<<place) != 0 }
+
+// Places of the known members of a request.
+const (
+	memberID = iota
+	memberModelName
+	memberModelVersion
+	memberParameters
+	memberInputs
+	memberOutputs
+)
+
+func (r *requestReader) member(name string) *Error {
+	switch name {
+	case "id":
+		return r.known(memberID, name, func() *Error { return r.identifier(&r.j.RequestID) })
+	case "model_name":
+		return r.known(memberModelName, name, func() *Error {
+			var model string
+			if err := r.identifier(&model); err != nil {
+				return err
+			}
+			return strip(wantModel(r.j, model))
+		})
+	case "model_version":
+		return r.known(memberModelVersion, name, func() *Error {
+			var version string
+			if err := r.identifier(&version); err != nil {
+				return err
+			}
+			return wantVersion(r.j, version, "")
+		})
+	case "parameters":
+		return r.known(memberParameters, name, r.parameters)
+	case "inputs":
+		return r.known(memberInputs, name, func() *Error { return r.array(r.input) })
+	case "outputs":
+		return r.known(memberOutputs, name, func() *Error {
+			if r.word("null") {
+				return nil
+			}
+			return r.array(r.output)
+		})
+	default:
+		return r.unknown(name)
+	}
+}
+
+// known reads a member that may be there once.
+func (r *requestReader) known(place int, name string, read func() *Error) *Error {
+	if err := r.seen.once(place, name); err != nil {
+		return err
+	}
+	return under(name, read())
+}
+
+// strip takes the field off an error that gets another.
+func strip(err *Error) *Error {
+	if err != nil {
+		err.Field = ""
+	}
+	return err
+}
+
+// unknown offers a member to whoever knows it.
+func (r *requestReader) unknown(name string) *Error {
+	value, err := r.raw()
+	if err != nil || r.extra == nil {
+		return err
+	}
+	return toError(r.extra(name, value))
+}
+
+// identifier reads a string or null.
+func (r *requestReader) identifier(dst *string) *Error {
+	if r.word("null") {
+		return nil
+	}
+	s, err := r.text()
+	if err != nil {
+		return err
+	}
+	if !ValidText(s, maxText) {
+		return Invalidf("", "expected text without control characters, at most %d bytes", maxText)
+	}
+	*dst = s
+	return nil
+}
+
+// name reads the name of an input or output.
+func (r *requestReader) name(dst *string) *Error {
+	s, err := r.text()
+	if err != nil {
+		return err
+	}
+	if s == "" || len(s) > maxText {
+		return Invalidf("", "expected a name of 1 to %d bytes", maxText)
+	}
+	*dst = s
+	return nil
+}
+
+// parameters reads the request's parameters.
+func (r *requestReader) parameters() *Error {
+	if r.word("null") {
+		return nil
+	}
+	err := r.object(func(name string) *Error {
+		if len(r.j.Parameters) >= maxParameters {
+			return Invalidf("", "expected at most %d parameters", maxParameters)
+		}
+		if name == "" || !ValidText(name, maxText) {
+			return Invalidf("", "expected names without control characters, of 1 to %d bytes", maxText)
+		}
+		value, err := r.parameter()
+		if err != nil {
+			return under("."+excerpt([]byte(name)), err)
+		}
+		r.j.Parameters = append(r.j.Parameters, Parameter{Name: name, Value: value})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return sortParameters(r.j.Parameters)
+}
+
+// parameter reads the value of a parameter: a boolean, an int64, a float64 or a string.
+func (r *requestReader) parameter() (any, *Error) {
+	switch c := r.peek(); {
+	case c == '"':
+		s, err := r.text()
+		return s, err
+	case c == '-' || c >= '0' && c <= '9':
+		n, err := r.number()
+		if err != nil {
+			return nil, err
+		}
+		if n.integer {
+			if v, ok := n.int(64); ok {
+				return v, nil
+			}
+			return nil, Invalidf("", "%s does not fit a 64-bit integer", excerpt(n.token))
+		}
+		if v, ok := n.float64(); ok {
+			return v, nil
+		}
+		return nil, Invalidf("", "%s does not fit FP64", excerpt(n.token))
+	case r.word("true"):
+		return true, nil
+	case r.word("false"):
+		return false, nil
+	}
+	return nil, r.mismatch("a boolean, a number or a string")
+}
+
+// output reads one requested output.
+func (r *requestReader) output(i int) *Error {
+	if i >= r.lim.MaxTensors {
+		return Invalidf("", "expected at most %d outputs", r.lim.MaxTensors)
+	}
+	var name string
+	var seen memberSet
+	err := r.object(func(member string) *Error {
+		if member != "name" {
+			return r.skip(0)
+		}
+		if err := seen.once(0, ".name"); err != nil {
+			return err
+		}
+		return under(".name", r.name(&name))
+	})
+	if err != nil {
+		return err
+	}
+	if !seen.has(0) {
+		return Invalidf(".name", "an output needs a name")
+	}
+	r.j.Outputs = append(r.j.Outputs, name)
+	return nil
+}
