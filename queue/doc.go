@@ -1,0 +1,33 @@
+// Package queue is JetStream as Sheaf uses it, and the only package that knows nats.go.
+//
+// # What lies where
+//
+// Two work-queue streams, "interactive" and "bulk", hold the jobs that are not finished. A message, called a sheaf,
+// carries one or more jobs of one lane, model and tenant under the subject
+//
+//	sheaf.<lane>.<model>.<tenant>
+//
+// where a '.' inside a name is written %2E. Each lane and model has one durable pull consumer, named after the model.
+// The stream "dead" keeps copies of what could not be served, and the key-value bucket "sheaf-models" keeps what the
+// workers announce. Nothing else holds state.
+//
+// # Publishing: group commit
+//
+// JetStream's cost is per message, so [Queue.Publish] puts jobs together, but never waits for company: if nothing of
+// the subject is in flight, the job is published at once by its caller; jobs that arrive while a publish is in flight
+// form the next message. A job is accepted when the server has acknowledged its message, and not before. On a lost
+// connection the same message is sent again under the same message ID until the publish timeout is over, so the
+// stream stores it once.
+//
+// # Delivering: leases
+//
+// [Source.Fetch] hands out a [Delivery] for each message: a lease of AckWait, which Extend renews. Ack ends it for
+// good, Retry gives the message back, Reject ends it without an answer. A lease that has lapsed may belong to another
+// worker by now, so Retry, Reject and Extend refuse with [ErrLapsed]; Ack is always sent, since it says that the
+// records are written, which is true whoever holds the lease.
+//
+// # Where is my job
+//
+// [Queue.Locate] derives the state of an unfinished job from the stream: its ticket names the message, and the
+// message is asked whether it carries the job.
+package queue

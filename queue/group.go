@@ -1,0 +1,151 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// subjectKey is what the jobs of one message share.
+type subjectKey struct {
+	lane          job.Lane
+	model, tenant string
+}
+
+func keyOf(j *job.Job) subjectKey { return subjectKey{j.Lane, j.Model, j.Tenant} }
+
+// groups is the group commit: for each subject that is being published, what is in flight and what waits for it.
+// Subjects without anything in flight have no entry.
+type groups struct {
+	mu   sync.Mutex
+	live map[subjectKey]*subjectGroups
+}
+
+func (g *groups) init() { g.live = make(map[subjectKey]*subjectGroups) }
+
+type subjectGroups struct {
+	inFlight int
+	waiting  []*group // in order; only the last can take more jobs
+}
+
+// group is one message that is being put together, and then its outcome.
+type group struct {
+	first job.ID
+	jobs  int
+	full  bool
+	body  []byte
+
+	done chan struct{} // closed when ack and err are set
+	ack  ack
+	err  error
+}
+
+// join publishes the job at once if nothing of its subject is in flight, and else with the next message.
+func (q *Queue) join(ctx context.Context, j *job.Job, body []byte) (job.Ticket, bool, error) {
+	k := keyOf(j)
+	q.groups.mu.Lock()
+	s := q.groups.live[k]
+	if s == nil {
+		s = &subjectGroups{inFlight: 1}
+		q.groups.live[k] = s
+		q.groups.mu.Unlock()
+		defer q.passOn(k, s)
+		return q.storeAlone(ctx, j, body)
+	}
+	g := q.place(s, j, body)
+	index := g.jobs - 1
+	var start *group
+	if s.waiting[0].full && s.inFlight < q.cfg.Publish.MaxInFlight {
+		start = s.take()
+		s.inFlight++
+	}
+	q.groups.mu.Unlock()
+	if start != nil {
+		q.startGroup(k, s, start)
+	}
+	select {
+	case <-g.done:
+		if g.err != nil {
+			return job.Ticket{}, false, g.err
+		}
+		return job.Ticket{ID: j.ID, Lane: j.Lane, Seq: g.ack.seq, Index: index}, g.ack.duplicate, nil
+	case <-ctx.Done():
+		return job.Ticket{}, false, fmt.Errorf("publish given up: %w (%w)", ctx.Err(), ErrUncertain)
+	}
+}
+
+// place puts the encoded job into the last group that waits, or a new one. groups.mu is held.
+func (q *Queue) place(s *subjectGroups, j *job.Job, body []byte) *group {
+	limit := &q.cfg.Publish
+	var g *group
+	if n := len(s.waiting); n > 0 {
+		g = s.waiting[n-1]
+		if len(g.body)+len(body) > q.messageBytes() {
+			g.full = true
+		}
+	}
+	if g == nil || g.full {
+		g = &group{first: j.ID, done: make(chan struct{})}
+		s.waiting = append(s.waiting, g)
+	}
+	g.body = append(g.body, body...)
+	g.jobs++
+	g.full = g.jobs >= limit.MaxJobs || len(g.body) >= q.messageBytes()
+	return g
+}
+
+// messageBytes bounds a message of several jobs: by the settings, and by the server.
+func (q *Queue) messageBytes() int {
+	if limit := q.conn.MaxPayload() - headerRoom; limit > 0 && limit < int64(q.cfg.Publish.MaxBytes) {
+		return int(limit)
+	}
+	return q.cfg.Publish.MaxBytes
+}
+
+func (s *subjectGroups) take() *group {
+	g := s.waiting[0]
+	s.waiting[0] = nil
+	s.waiting = s.waiting[1:]
+	return g
+}
+
+// passOn gives the place in flight that the caller held to the next group, if that may go.
+func (q *Queue) passOn(k subjectKey, s *subjectGroups) {
+	if g := q.next(k, s); g != nil {
+		q.startGroup(k, s, g)
+	}
+}
+
+// next takes the group that goes in the place of one that is done; nil, and the place is given up, if none does.
+func (q *Queue) next(k subjectKey, s *subjectGroups) *group {
+	q.groups.mu.Lock()
+	defer q.groups.mu.Unlock()
+	if len(s.waiting) > 0 && (s.inFlight == 1 || s.waiting[0].full) {
+		return s.take()
+	}
+	if s.inFlight--; s.inFlight == 0 {
+		delete(q.groups.live, k)
+	}
+	return nil
+}
+
+// startGroup publishes the group, and then what came together meanwhile, until nothing waits. It has a goroutine of
+// its own, since none of the waiting callers may be made to wait longer than for its own job.
+func (q *Queue) startGroup(k subjectKey, s *subjectGroups, g *group) {
+	run := func() {
+		for ; g != nil; g = q.next(k, s) {
+			g.ack, g.err = q.store(context.Background(), k, g.first, g.jobs, g.body)
+			g.body = nil
+			close(g.done)
+		}
+	}
+	if q.spawn(run) {
+		return
+	}
+	for ; g != nil; g = q.next(k, s) { // the Queue is closed
+		g.err = ErrClosed
+		close(g.done)
+	}
+}

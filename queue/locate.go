@@ -1,0 +1,181 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// Locate finds a job's message and says whether the job waits or has been delivered. It returns job.ErrNotFound if
+// the stream does not hold the job; the stream's leader is asked before that counts. What was found is remembered for
+// a moment, so that polling does not cost a look-up each time.
+func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) {
+	if t.Bare() || t.Lane > job.Bulk {
+		return job.Location{}, job.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	model, ok := q.found.get(t, time.Now())
+	if !ok {
+		m, err := q.find(ctx, t)
+		if err != nil {
+			return job.Location{}, err
+		}
+		model = m.model
+		q.found.put(t, model, time.Now())
+	}
+	return q.placeOf(ctx, t, model)
+}
+
+// placeOf derives the state from how far the consumer has delivered.
+func (q *Queue) placeOf(ctx context.Context, t job.Ticket, model string) (job.Location, error) {
+	p, err := q.cachedProgress(ctx, t.Lane, model)
+	if err != nil {
+		return job.Location{}, err
+	}
+	if t.Seq <= p.delivered {
+		return job.Location{State: job.Running}, nil
+	}
+	// Sequences count the messages of every model, and some that are gone; the consumer's own count is the tighter
+	// bound as soon as it is known.
+	ahead := min(t.Seq-p.delivered-1, p.waiting)
+	return job.Location{State: job.Queued, Ahead: int(min(ahead, 1<<31-1))}, nil //nolint:gosec // bounded
+}
+
+// stored is a message as a stream keeps it.
+type stored struct {
+	model string
+	env   job.Envelope
+}
+
+// find fetches the message that the ticket names, if it carries the job.
+func (q *Queue) find(ctx context.Context, t job.Ticket) (*stored, error) {
+	m, err := q.directGet(ctx, t)
+	if errors.Is(err, job.ErrNotFound) {
+		m, err = q.leaderGet(ctx, t) // the replica that answered may lag
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !job.ContainsJob(&m.env, t.ID, t.Index) {
+		return nil, job.ErrNotFound
+	}
+	return m, nil
+}
+
+func bySequence(seq uint64) []byte {
+	return append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')
+}
+
+// directGet asks any replica for the message.
+func (q *Queue) directGet(ctx context.Context, t job.Ticket) (*stored, error) {
+	m, err := q.conn.RequestWithContext(ctx, q.api+"DIRECT.GET."+t.Lane.String(), bySequence(t.Seq))
+	if errors.Is(err, nats.ErrNoResponders) {
+		return nil, job.ErrNotFound // no stream, or none with direct access: the leader says which
+	}
+	if err != nil {
+		return nil, requestError("look up a job", err)
+	}
+	if m.Header.Get("Status") != "" || m.Header.Get("Nats-Subject") == "" {
+		return nil, job.ErrNotFound
+	}
+	return newStored(m.Header.Get("Nats-Subject"), m.Header, m.Data)
+}
+
+// leaderGet asks the stream's leader for the message.
+func (q *Queue) leaderGet(ctx context.Context, t job.Ticket) (*stored, error) {
+	m, err := q.conn.RequestWithContext(ctx, q.api+"STREAM.MSG.GET."+t.Lane.String(), bySequence(t.Seq))
+	if err != nil {
+		return nil, requestError("look up a job", err)
+	}
+	var r struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject string `json:"subject"`
+			Header  []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return nil, fmt.Errorf("look up a job: the answer is not JetStream's: %w", err)
+	}
+	if r.Error != nil {
+		switch r.Error.ErrorCode {
+		case jetstream.JSErrCodeMessageNotFound:
+			return nil, job.ErrNotFound
+		case jetstream.JSErrCodeStreamNotFound:
+			return nil, fmt.Errorf("look up a job: stream %s does not exist", t.Lane)
+		}
+		err, _ := publishError(r.Error)
+		return nil, fmt.Errorf("look up a job: %w", err)
+	}
+	var h nats.Header
+	if len(r.Message.Header) > 0 {
+		if h, err = nats.DecodeHeadersMsg(r.Message.Header); err != nil {
+			return nil, fmt.Errorf("look up a job: the message's headers: %w", err)
+		}
+	}
+	return newStored(r.Message.Subject, h, r.Message.Data)
+}
+
+func newStored(subject string, h nats.Header, body []byte) (*stored, error) {
+	lane, model, tenant, ok := parseSubject(subject)
+	if !ok {
+		return nil, job.ErrNotFound
+	}
+	return &stored{model: model, env: job.Envelope{Lane: lane, Model: model, Tenant: tenant, Header: h.Get, Body: body}}, nil
+}
+
+// Remove deletes the job's message if the job is alone in it; false if it is gone or has company.
+func (q *Queue) Remove(ctx context.Context, t job.Ticket) (bool, error) {
+	if t.Bare() || t.Lane > job.Bulk {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	m, err := q.find(ctx, t)
+	if errors.Is(err, job.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	lim := job.DefaultLimits()
+	lim.MaxBytes = max(lim.MaxBytes, len(m.env.Body))
+	jobs, err := job.DecodeMessage(&m.env, lim)
+	if err != nil || len(jobs) != 1 || jobs[0].Job.ID != t.ID {
+		return false, nil //nolint:nilerr // what cannot be read whole is the worker's to settle
+	}
+	return q.deleteMessage(ctx, t)
+}
+
+func (q *Queue) deleteMessage(ctx context.Context, t job.Ticket) (bool, error) {
+	body := append(strconv.AppendUint([]byte(`{"no_erase":true,"seq":`), t.Seq, 10), '}')
+	m, err := q.conn.RequestWithContext(ctx, q.api+"STREAM.MSG.DELETE."+t.Lane.String(), body)
+	if err != nil {
+		return false, requestError("remove a job", err)
+	}
+	var r struct {
+		Error   *jetstream.APIError `json:"error"`
+		Success bool                `json:"success"`
+	}
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return false, fmt.Errorf("remove a job: the answer is not JetStream's: %w", err)
+	}
+	if r.Error != nil {
+		if r.Error.ErrorCode == codeDeleteFailed || r.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return false, nil // it was settled in the meantime
+		}
+		return false, fmt.Errorf("remove a job: %s (JetStream error %d)", r.Error.Description, r.Error.ErrorCode)
+	}
+	q.found.drop(t)
+	return r.Success, nil
+}

@@ -1,0 +1,207 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// maxWaitingPulls bounds the open fetches of one consumer, over all workers.
+const maxWaitingPulls = 2048
+
+// EnsureStreams creates the streams and the bucket, idempotently and safely in many processes at once. Of a stream
+// that exists it changes only what Sheaf cannot do without, and limits that are smaller than the settings: more
+// replicas or larger limits, which an operator gave it, stay. While JetStream is still getting ready it tries again,
+// for the connect timeout.
+func (q *Queue) EnsureStreams(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.ConnectTimeout)
+	defer cancel()
+	for _, want := range q.streams() {
+		if err := q.patiently(ctx, func() error { return q.ensureStream(ctx, want) }); err != nil {
+			return q.storageAdvice(want, requestError("prepare stream "+want.Name, err))
+		}
+	}
+	err := q.patiently(ctx, func() error { return q.ensureBucket(ctx) })
+	return requestError("prepare bucket "+bucketModels, err)
+}
+
+// streams are the streams as they are created.
+func (q *Queue) streams() []jetstream.StreamConfig {
+	var list []jetstream.StreamConfig
+	for _, l := range job.Lanes() {
+		lane := q.cfg.lane(l)
+		list = append(list, jetstream.StreamConfig{
+			Name:                 l.String(),
+			Description:          "Sheaf: unfinished jobs, lane " + l.String(),
+			Subjects:             []string{subjectRoot + l.String() + ".>"},
+			Retention:            jetstream.WorkQueuePolicy,
+			Storage:              jetstream.FileStorage,
+			Discard:              jetstream.DiscardNew,
+			DiscardNewPerSubject: true,
+			MaxMsgs:              lane.MaxMsgs,
+			MaxBytes:             lane.MaxBytes,
+			MaxMsgsPerSubject:    lane.MaxMsgsPerSubject,
+			Replicas:             q.cfg.Replicas,
+			Duplicates:           q.cfg.DuplicateWindow,
+			AllowDirect:          true,
+		})
+	}
+	return append(list, jetstream.StreamConfig{
+		Name:        streamDead,
+		Description: "Sheaf: dead letters",
+		Subjects:    []string{subjectDead + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      q.cfg.Dead.MaxAge,
+		MaxBytes:    q.cfg.Dead.MaxBytes,
+		Replicas:    q.cfg.Replicas,
+		Duplicates:  q.cfg.DuplicateWindow,
+		AllowDirect: true,
+	})
+}
+
+func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	s, err := q.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if want.MaxMsgsPerSubject == -1 {
+			want.DiscardNewPerSubject = false // the server refuses it without a limit
+		}
+		_, err = q.js.CreateStream(ctx, want)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	have := s.CachedInfo().Config
+	merged, err := mergeStream(have, want)
+	if err != nil || sameStream(have, merged) {
+		return err
+	}
+	_, err = q.js.UpdateStream(ctx, merged)
+	return err
+}
+
+// mergeStream is what an existing stream is to become.
+func mergeStream(have, want jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+	if have.Retention != want.Retention {
+		return have, fmt.Errorf("it exists with %v retention, and %v is needed; if it is not Sheaf's, use another account or JetStream domain, else drain it, then delete it with `nats stream rm %s`",
+			have.Retention, want.Retention, want.Name)
+	}
+	for _, s := range want.Subjects {
+		if !slices.Contains(have.Subjects, s) {
+			return have, fmt.Errorf("it exists with the subjects %q, and %q is needed: it is not Sheaf's; use another account or JetStream domain", have.Subjects, s)
+		}
+	}
+	m := have
+	m.Discard = want.Discard
+	m.AllowDirect = true
+	m.Replicas = max(have.Replicas, want.Replicas)
+	m.MaxMsgs = larger(have.MaxMsgs, want.MaxMsgs)
+	m.MaxBytes = larger(have.MaxBytes, want.MaxBytes)
+	m.MaxMsgsPerSubject = larger(have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	m.DiscardNewPerSubject = want.DiscardNewPerSubject && m.MaxMsgsPerSubject > 0
+	if have.MaxAge != 0 && (want.MaxAge == 0 || want.MaxAge > have.MaxAge) {
+		m.MaxAge = want.MaxAge
+	}
+	m.Duplicates = max(have.Duplicates, want.Duplicates)
+	return m, nil
+}
+
+func sameStream(a, b jetstream.StreamConfig) bool {
+	return a.Discard == b.Discard && a.AllowDirect == b.AllowDirect && a.Replicas == b.Replicas && a.MaxMsgs == b.MaxMsgs &&
+		a.MaxBytes == b.MaxBytes && a.MaxMsgsPerSubject == b.MaxMsgsPerSubject && a.DiscardNewPerSubject == b.DiscardNewPerSubject &&
+		a.MaxAge == b.MaxAge && a.Duplicates == b.Duplicates
+}
+
+// larger of two limits, of which 0 and -1 are none.
+func larger(a, b int64) int64 {
+	if a <= 0 || b <= 0 {
+		return -1
+	}
+	return max(a, b)
+}
+
+func (q *Queue) ensureBucket(ctx context.Context) error {
+	_, err := q.js.KeyValue(ctx, bucketModels)
+	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return err
+	}
+	_, err = q.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket:      bucketModels,
+		Description: "Sheaf: the models that workers serve",
+		History:     1,
+		Storage:     jetstream.FileStorage,
+		Replicas:    q.cfg.Replicas,
+	})
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		return nil
+	}
+	return err
+}
+
+// patiently does f until it succeeds, fails for good or the context is over; then the last error tells why.
+func (q *Queue) patiently(ctx context.Context, f func() error) error {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		err := f()
+		if err == nil || !transient(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-q.closed:
+			return ErrClosed
+		case <-time.After(pause):
+		}
+	}
+}
+
+// storageAdvice says what to do about an error that the server words for its own operators.
+func (q *Queue) storageAdvice(s jetstream.StreamConfig, err error) error {
+	var api jetstream.JetStreamError
+	if err == nil || !errors.As(err, &api) || api.APIError() == nil {
+		return err
+	}
+	switch api.APIError().ErrorCode {
+	case codeStorageExceeded, codeInsufficient:
+		return fmt.Errorf("%w; the stream reserves %d bytes: free disk space, raise the server's max_file_store, or lower the lane's maximum bytes", err, s.MaxBytes)
+	case codeReplicasNoCluster:
+		return fmt.Errorf("%w; %d replicas need a cluster of at least as many servers", err, s.Replicas)
+	}
+	return err
+}
+
+// EnsureConsumer creates or updates the durable consumer of one lane and model. Its stream must exist.
+func (q *Queue) EnsureConsumer(ctx context.Context, lane job.Lane, model string) error {
+	if !job.ValidName(model) {
+		return job.Invalidf("model", "not a valid name of a model")
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	settings := q.cfg.lane(lane)
+	err := q.patiently(ctx, func() error {
+		_, err := q.js.CreateOrUpdateConsumer(ctx, lane.String(), jetstream.ConsumerConfig{
+			Durable:       token(model),
+			Description:   "Sheaf: model " + model,
+			FilterSubject: subjectRoot + lane.String() + "." + token(model) + ".>",
+			DeliverPolicy: jetstream.DeliverAllPolicy,
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			AckWait:       settings.AckWait,
+			MaxAckPending: settings.MaxAckPending,
+			MaxDeliver:    settings.MaxDeliver,
+			MaxWaiting:    maxWaitingPulls,
+		})
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("prepare the consumer of model %s: stream %s does not exist: call EnsureStreams first", model, lane)
+	}
+	return requestError("prepare the consumer of model "+model+", lane "+lane.String(), err)
+}

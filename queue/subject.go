@@ -1,0 +1,68 @@
+package queue
+
+import (
+	"strings"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+const (
+	subjectRoot   = "sheaf."
+	subjectDead   = "sheaf.dead."
+	subjectDone   = "sheaf.event.done"
+	streamDead    = "dead"
+	bucketModels  = "sheaf-models"
+	escapedDot    = "%2E"
+	maxTokenBytes = 128 * len(escapedDot) // of a valid name, every character a dot
+)
+
+// token writes a valid name as one token of a subject.
+func token(name string) string {
+	if strings.IndexByte(name, '.') < 0 {
+		return name
+	}
+	return strings.ReplaceAll(name, ".", escapedDot)
+}
+
+// untoken is the inverse of token; false if no valid name is written so.
+func untoken(tok string) (string, bool) {
+	if len(tok) > maxTokenBytes || strings.IndexByte(tok, '.') >= 0 {
+		return "", false
+	}
+	name := tok
+	if strings.IndexByte(tok, '%') >= 0 {
+		name = strings.ReplaceAll(tok, escapedDot, ".")
+	}
+	return name, job.ValidName(name)
+}
+
+func subject(lane job.Lane, model, tenant string) string {
+	return subjectRoot + lane.String() + "." + token(model) + "." + token(tenant)
+}
+
+// parseSubject is the inverse of subject.
+func parseSubject(s string) (lane job.Lane, model, tenant string, ok bool) {
+	rest, ok := strings.CutPrefix(s, subjectRoot)
+	if !ok {
+		return 0, "", "", false
+	}
+	laneTok, rest, ok := strings.Cut(rest, ".")
+	if !ok {
+		return 0, "", "", false
+	}
+	lane, err := job.ParseLane(laneTok)
+	if err != nil {
+		return 0, "", "", false
+	}
+	modelTok, tenantTok, ok := strings.Cut(rest, ".")
+	if !ok {
+		return 0, "", "", false
+	}
+	if model, ok = untoken(modelTok); !ok {
+		return 0, "", "", false
+	}
+	if tenant, ok = untoken(tenantTok); !ok {
+		return 0, "", "", false
+	}
+	return lane, model, tenant, true
+}
