@@ -1,4 +1,3 @@
-// Package resultstore is the skeleton of the seam; see the functions.
 package resultstore
 
 import (
@@ -12,10 +11,16 @@ import (
 // ErrUnavailable says that the store cannot be reached or does not take writes now; trying again later may succeed.
 var ErrUnavailable = errors.New("the result store is unavailable")
 
+// ErrClosed says that the store was closed by this process.
+var ErrClosed = errors.New("the result store is closed")
+
+// MaxRecordBytes is the largest record that a store takes, in bytes. It is what Redis takes as one string by default.
+const MaxRecordBytes = 512 << 20
+
 // Entry is one terminal record to write.
 type Entry struct {
 	ID     job.ID
-	Record []byte        // as job.AppendRecord makes it
+	Record []byte        // as job.AppendRecord makes it; never empty
 	TTL    time.Duration // 0: the store's default
 }
 
@@ -31,11 +36,49 @@ type Outcome struct {
 // Store keeps terminal records. Redis and Memory implement it; consumers declare the narrow interface that they use.
 type Store interface {
 	// Finish writes each record if its key is free, in one round trip; outcomes[i] belongs to entries[i]. The error is
-	// the first of the outcomes' or of the connection; wraps ErrUnavailable where another try may succeed.
+	// the first of the outcomes' or of the connection; wraps ErrUnavailable where another try may succeed. The store
+	// does not keep the entries' bytes: the caller may use them again.
 	Finish(ctx context.Context, entries []Entry) (outcomes []Outcome, err error)
 	// Get returns the records of the IDs, nil where there is none, in one round trip.
 	Get(ctx context.Context, ids ...job.ID) (records [][]byte, err error)
 	// Ping reports nil when the store can be read and written.
 	Ping(ctx context.Context) error
 	Close() error
+}
+
+var (
+	_ Store = (*Redis)(nil)
+	_ Store = (*Memory)(nil)
+)
+
+// fault returns what is wrong with the entry itself, nil if nothing is.
+func (e *Entry) fault() error {
+	switch {
+	case len(e.Record) == 0:
+		return errors.New("expected a record, the entry has none")
+	case len(e.Record) > MaxRecordBytes:
+		return errors.New("the record is larger than 512 MiB, which is more than a store takes")
+	case e.TTL < 0:
+		return errors.New("the record's time to live is negative")
+	}
+	return nil
+}
+
+// firstError returns the error of the first outcome that has one.
+func firstError(outcomes []Outcome) error {
+	for i := range outcomes {
+		if outcomes[i].Err != nil {
+			return outcomes[i].Err
+		}
+	}
+	return nil
+}
+
+// failAll is the outcomes of n entries whose batch failed as a whole.
+func failAll(n int, err error) []Outcome {
+	outcomes := make([]Outcome, n)
+	for i := range outcomes {
+		outcomes[i].Err = err
+	}
+	return outcomes
 }

@@ -1,0 +1,140 @@
+package resultstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// Redis is a Store in Redis: one plain string a job. It is safe for concurrent use.
+type Redis struct {
+	client     redis.UniversalClient
+	cluster    bool
+	prefix     string
+	defaultTTL expiry
+	log        *slog.Logger
+	metrics    *metrics
+	closed     atomic.Bool
+}
+
+// keyLen is the length of a job ID as text.
+const keyLen = 36
+
+// appendKey appends the key of a job: the prefix and the canonical form of the ID.
+func (r *Redis) appendKey(b []byte, id job.ID) []byte {
+	b = append(b, r.prefix...)
+	b = append(hex.AppendEncode(b, id[0:4]), '-')
+	b = append(hex.AppendEncode(b, id[4:6]), '-')
+	b = append(hex.AppendEncode(b, id[6:8]), '-')
+	b = append(hex.AppendEncode(b, id[8:10]), '-')
+	return hex.AppendEncode(b, id[10:16])
+}
+
+func (r *Redis) key(id job.ID) string {
+	return string(r.appendKey(make([]byte, 0, len(r.prefix)+keyLen), id))
+}
+
+// Get implements Store. It always asks the primary: a replica may lag, and a miss must be one.
+func (r *Redis) Get(ctx context.Context, ids ...job.ID) ([][]byte, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	records, err := r.get(ctx, ids)
+	if err != nil {
+		records, err = nil, classify(ctx, err)
+	}
+	r.metrics.read(records, err)
+	return records, err
+}
+
+func (r *Redis) get(ctx context.Context, ids []job.ID) ([][]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	records := make([][]byte, len(ids))
+	if len(ids) > 1 && !r.cluster {
+		keys := make([]string, len(ids))
+		for i, id := range ids {
+			keys[i] = r.key(id)
+		}
+		values, err := r.client.MGet(ctx, keys...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range values {
+			if s, ok := v.(string); ok && i < len(records) {
+				records[i] = []byte(s)
+			}
+		}
+		return records, nil
+	}
+	// One key, or keys of several slots, which MGET would not take.
+	pipe := r.client.Pipeline()
+	cmds := make([]*redis.StringCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.Get(ctx, r.key(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	for i, cmd := range cmds {
+		v, err := cmd.Result()
+		switch {
+		case err == nil:
+			records[i] = []byte(v)
+		case !errors.Is(err, redis.Nil):
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// probeKey is a key that no job has.
+func (r *Redis) probeKey(i int) string { return r.prefix + "probe-" + strconv.Itoa(i) }
+
+// clusterProbes is how many keys Ping tries in a Cluster, so that some fall to each of a few primaries.
+const clusterProbes = 16
+
+// Ping implements Store. It asks for a write that can change nothing, an overwrite of a key that is not there, so that
+// all that keeps Redis from taking records (read-only, full, no disk, too few replicas) shows. It is one round trip.
+func (r *Redis) Ping(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	probes := 1
+	if r.cluster {
+		probes = clusterProbes
+	}
+	pipe := r.client.Pipeline()
+	for i := range probes {
+		key := r.probeKey(i)
+		pipe.Get(ctx, key)
+		pipe.Do(ctx, "set", key, "", "XX")
+	}
+	cmds, err := pipe.Exec(ctx)
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	for _, cmd := range cmds {
+		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
+			err = e
+			break
+		}
+	}
+	return classify(ctx, err)
+}
+
+// Close implements Store. What is under way fails with ErrClosed. Closing twice is no error.
+func (r *Redis) Close() error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	return r.client.Close()
+}
