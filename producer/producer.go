@@ -1,0 +1,165 @@
+package producer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/queue"
+)
+
+// Errors of Submit that a caller tells apart. Invalid requests are a *job.Error.
+var (
+	ErrTenantFull  = queue.ErrTenantFull  // too many jobs of this tenant wait for this model: slow down
+	ErrFull        = queue.ErrFull        // the whole queue is full: come back later
+	ErrUnavailable = queue.ErrUnavailable // NATS is out of reach; the job may have been accepted
+	ErrTooLarge    = queue.ErrTooLarge    // the job is larger than the queue's messages may be
+)
+
+// publisher is the part of the queue that a Producer needs.
+type publisher interface {
+	Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, error)
+	PublishSheaf(ctx context.Context, jobs []*job.Job) ([]job.Ticket, error)
+}
+
+// Producer validates and publishes jobs. It is safe for concurrent use.
+type Producer struct {
+	cfg    Config
+	queue  publisher
+	models *model.Catalog
+	close  func() error
+}
+
+// Request is one job to submit.
+type Request struct {
+	Model   string
+	Version string   // empty: whatever the workers serve
+	Tenant  string   // empty: job.DefaultTenant
+	Lane    job.Lane // Interactive unless set
+	// RequestID is the client's own id, echoed in the result.
+	RequestID string
+	Inputs    []job.Tensor
+	Outputs   []string // empty: all, in the model's order
+	// Parameters are sorted by name.
+	Parameters []job.Parameter
+	// IdempotencyKey makes a repeated submit of the same tenant the same job. Such a job travels in a message of its own.
+	IdempotencyKey string
+	Deadline       time.Time // zero: the model's default
+	Reply          string    // a NATS inbox that is sent the outcome
+	TraceParent    string
+}
+
+// Submission says that a job was accepted.
+type Submission struct {
+	Ticket    job.Ticket
+	CreatedAt time.Time
+	// Duplicate says that the same IdempotencyKey had been accepted before: the ticket is that job's.
+	Duplicate bool
+	// Info is the announcement that the request was checked against.
+	Info model.Info
+}
+
+// New returns a Producer over an open queue and a catalog that somebody keeps up to date (see Watch).
+func New(q publisher, models *model.Catalog, cfg Config) (*Producer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("producer settings: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Producer{cfg: cfg, queue: q, models: models, close: func() error { return nil }}, nil
+}
+
+// Connect opens the queue that cfg.Queue names and follows the announcements of models until Close.
+func Connect(ctx context.Context, cfg Config) (*Producer, error) {
+	q, err := queue.Connect(ctx, cfg.Queue)
+	if err != nil {
+		return nil, err
+	}
+	models := model.NewCatalog()
+	p, err := New(q, models, cfg)
+	if err == nil {
+		err = q.EnsureStreams(ctx)
+	}
+	if err == nil {
+		// The watch lives as long as the producer, not as long as the call.
+		watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+		p.close = func() error { stop(); return q.Close() }
+		err = Watch(watch, q, models, p.cfg.Logger)
+	}
+	if err != nil {
+		if p != nil {
+			_ = p.close()
+		}
+		_ = q.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close ends what Connect began. Submit must not be called any more.
+func (p *Producer) Close() error { return p.close() }
+
+// Models returns the catalog of announced models.
+func (p *Producer) Models() *model.Catalog { return p.models }
+
+// Submit accepts one job. It returns when JetStream holds the job, which may take as long as ctx allows while NATS is
+// out of reach.
+func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
+	j, info, err := p.prepare(&r)
+	if err != nil {
+		return Submission{}, err
+	}
+	ticket, duplicate, err := p.queue.Publish(ctx, j)
+	if err != nil {
+		return Submission{}, fmt.Errorf("submit a job for %s: %w", j.Model, err)
+	}
+	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Duplicate: duplicate, Info: info}, nil
+}
+
+// prepare makes the job of a request and checks it against its model's signature.
+func (p *Producer) prepare(r *Request) (*job.Job, model.Info, error) {
+	info, ok := p.models.Get(r.Model, r.Version)
+	if !ok {
+		return nil, model.Info{}, p.unknownModel(r.Model, r.Version)
+	}
+	if r.Tenant == "" {
+		r.Tenant = job.DefaultTenant
+	}
+	if !job.ValidName(r.Tenant) {
+		return nil, model.Info{}, job.Invalidf("tenant", "a tenant is 1 to 128 letters, digits, '-', '_' and '.', starting with a letter or a digit")
+	}
+	j := &job.Job{
+		Lane: r.Lane, Tenant: r.Tenant, Model: r.Model, Version: r.Version, RequestID: r.RequestID,
+		Inputs: r.Inputs, Outputs: r.Outputs, Parameters: r.Parameters,
+		CreatedAt: time.Now(), Deadline: r.Deadline, Reply: r.Reply, TraceParent: r.TraceParent,
+	}
+	if _, err := info.Signature.Check(j, p.cfg.Limits); err != nil {
+		return nil, model.Info{}, err
+	}
+	if j.Deadline.IsZero() && info.Deadline > 0 {
+		j.Deadline = j.CreatedAt.Add(info.Deadline)
+	}
+	if r.IdempotencyKey != "" {
+		j.ID, j.Idempotent = job.DerivedID(r.Tenant, r.IdempotencyKey), true
+		return j, info, nil
+	}
+	id, err := job.NewID()
+	if err != nil {
+		return nil, model.Info{}, err
+	}
+	j.ID = id
+	return j, info, nil
+}
+
+func (p *Producer) unknownModel(name, version string) error {
+	if version != "" {
+		if _, ok := p.models.Get(name, ""); ok {
+			return job.Errorf(job.CodeUnknownModel, "model_version", "no worker has announced this version of the model")
+		}
+	}
+	return job.Errorf(job.CodeUnknownModel, "model_name", "no worker has announced a model of this name; GET /v1/models or `sheaf model ls` lists them")
+}
