@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// Results is what a worker needs of the result store. Every resultstore.Store is one.
+type Results interface {
+	// Finish writes terminal records, each if its key is free. It does not keep the records after it returns.
+	Finish(ctx context.Context, entries []resultstore.Entry) ([]resultstore.Outcome, error)
+	Get(ctx context.Context, ids ...job.ID) ([][]byte, error)
+	Ping(ctx context.Context) error
+}
+
+// broker is what a worker needs of the queue.
+type broker interface {
+	EnsureConsumer(ctx context.Context, lane job.Lane, model string) error
+	Open(ctx context.Context, lane job.Lane, model string) (source, error)
+	Announce(ctx context.Context, key string, value []byte) error
+	DeadLetter(ctx context.Context, d *queue.Delivery, ids []job.ID, reason string) error
+	NotifyDone(ids []job.ID) error
+	Reply(subject string, header map[string]string, body []byte) error
+	Ready(ctx context.Context) error
+}
+
+// source is where the messages of one lane and model come from.
+type source interface {
+	Fetch(ctx context.Context, limit int, wait time.Duration, fn func(*queue.Delivery, lease)) (int, error)
+	AckWait() time.Duration
+}
+
+// lease is what may be done with a message that is held.
+type lease interface {
+	Ack() error
+	Retry(delay time.Duration) error
+	Extend() error
+}
+
+// jetStream is the broker that a *queue.Queue is.
+type jetStream struct{ *queue.Queue }
+
+func (j jetStream) Open(ctx context.Context, lane job.Lane, model string) (source, error) {
+	s, err := j.Source(ctx, lane, model)
+	if err != nil {
+		return nil, err
+	}
+	return jetStreamSource{s}, nil
+}
+
+type jetStreamSource struct{ *queue.Source }
+
+func (s jetStreamSource) Fetch(ctx context.Context, limit int, wait time.Duration, fn func(*queue.Delivery, lease)) (int, error) {
+	return s.Source.Fetch(ctx, limit, wait, func(d *queue.Delivery) { fn(d, d) })
+}

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// Config says how a pool works. Start from DefaultConfig.
+type Config struct {
+	// DrainTimeout is how long batches in flight may take to finish after a shutdown began.
+	DrainTimeout time.Duration
+	// MaxAttempts is how often a job is tried before it is given up: a failed record and a dead letter.
+	MaxAttempts int
+	// Limits bounds what is believed of a message.
+	Limits job.Limits
+	// ReserveBulk is the share of rows that the bulk lane gets while both lanes have work, 0 to 0.5.
+	// Beyond it, bulk only fills what interactive batches leave free.
+	ReserveBulk float64
+	// Ahead is how much work, in time at the measured speed, is fetched before it is needed, for each lane of a model.
+	// At least two batches are held ahead.
+	Ahead time.Duration
+	// LeaseFraction bounds Ahead: no more work is held than fits into this share of a lease (AckWait).
+	LeaseFraction float64
+	// BufferBytes bounds the messages held ahead for one lane of a model, by their size.
+	BufferBytes int
+	// Settlers is how many batches of a model may be written to the result store while all its instances compute.
+	Settlers int
+	// FetchWait is how long one request for messages waits when there are none.
+	FetchWait time.Duration
+	// RetryDelay is the delay of a redelivery after a failure that may pass, such as memory running out. It doubles with
+	// each attempt up to RetryDelayMax; the actual delay is between half of it and all of it.
+	RetryDelay    time.Duration
+	RetryDelayMax time.Duration
+	// OutageDelay is the pause after a failed request to NATS or to the result store. It doubles up to OutageDelayMax,
+	// with jitter as above.
+	OutageDelay    time.Duration
+	OutageDelayMax time.Duration
+}
+
+// DefaultConfig returns the settings that fit most models.
+func DefaultConfig() Config {
+	return Config{
+		DrainTimeout:   25 * time.Second,
+		MaxAttempts:    5,
+		Limits:         job.DefaultLimits(),
+		ReserveBulk:    0.1,
+		Ahead:          50 * time.Millisecond,
+		LeaseFraction:  0.1,
+		BufferBytes:    64 << 20,
+		Settlers:       1,
+		FetchWait:      time.Second,
+		RetryDelay:     250 * time.Millisecond,
+		RetryDelayMax:  5 * time.Second,
+		OutageDelay:    50 * time.Millisecond,
+		OutageDelayMax: 2 * time.Second,
+	}
+}
+
+// Validate names every fault at once.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"DrainTimeout", c.DrainTimeout}, {"Ahead", c.Ahead}, {"FetchWait", c.FetchWait},
+		{"RetryDelay", c.RetryDelay}, {"OutageDelay", c.OutageDelay},
+	} {
+		if d.value <= 0 {
+			bad("%s is %v: it must be positive", d.name, d.value)
+		}
+	}
+	if c.MaxAttempts < 1 {
+		bad("MaxAttempts is %d: a job needs at least one attempt", c.MaxAttempts)
+	}
+	if c.ReserveBulk < 0 || c.ReserveBulk > 0.5 {
+		bad("ReserveBulk is %v: expected a share between 0 and 0.5", c.ReserveBulk)
+	}
+	if c.LeaseFraction <= 0 || c.LeaseFraction > 1 {
+		bad("LeaseFraction is %v: expected a share above 0 and at most 1", c.LeaseFraction)
+	}
+	if c.BufferBytes < 1 {
+		bad("BufferBytes is %d: it must be positive", c.BufferBytes)
+	}
+	if c.Settlers < 0 {
+		bad("Settlers is %d: it must not be negative", c.Settlers)
+	}
+	if c.RetryDelayMax < c.RetryDelay {
+		bad("RetryDelayMax is %v: it must not be below RetryDelay (%v)", c.RetryDelayMax, c.RetryDelay)
+	}
+	if c.OutageDelayMax < c.OutageDelay {
+		bad("OutageDelayMax is %v: it must not be below OutageDelay (%v)", c.OutageDelayMax, c.OutageDelay)
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("worker settings: %w", err)
+	}
+	return nil
+}

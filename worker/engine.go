@@ -1,0 +1,268 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+)
+
+// engine serves one model: the stages of its pipeline and the channels between them.
+//
+//	fetcher ──in──▶ batch loop ──idle/given──▶ runners ──▶ settle
+//	   └──aside──▶ triage ──in──▲
+type engine struct {
+	cfg     *Config
+	model   *Model
+	info    *model.Info
+	broker  broker
+	results Results
+	log     *slog.Logger
+	metrics *modelMetrics
+	store   *outage // of the result store, shared by all models
+	nats    *outage
+	tokens  *atomic.Uint64
+
+	in       chan *message
+	aside    chan *message
+	idle     chan *runner  // runners that hold an instance and want a batch
+	free     chan Instance // instances that compute nothing
+	soloDone chan struct{} // the job that was run alone is settled
+	stopped  chan struct{} // the batch loop makes no more batches
+
+	fetchers []*fetcher
+	buffered [2]atomic.Int64 // rows for each lane, from the fetcher to the batch
+	speed    atomic.Int64    // nanoseconds a row takes, all instances together; 0 is not known yet
+}
+
+// messagesWaiting is the room of the channels between stages. What bounds the buffer is the fetchers' count of rows.
+const messagesWaiting = 64
+
+func (p *Pool) newEngine(m *Model) *engine {
+	return &engine{
+		cfg: &p.cfg, model: m, info: &m.Info, broker: p.broker, results: p.results,
+		log: p.log.With(slog.String("model", m.Info.Name)), metrics: p.metrics.model(m.Info.Name),
+		store: p.store, nats: p.nats, tokens: &p.tokens,
+		in: make(chan *message, messagesWaiting), aside: make(chan *message, messagesWaiting),
+		idle: make(chan *runner), free: make(chan Instance, m.Instances),
+		soloDone: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+}
+
+// open makes ready what can fail: the consumers and the instances.
+func (e *engine) open(ctx context.Context, k *keeper) error {
+	for _, lane := range job.Lanes() {
+		if err := e.broker.EnsureConsumer(ctx, lane, e.info.Name); err != nil {
+			return fmt.Errorf("model %s, lane %s: %w", e.info.Name, lane, err)
+		}
+		src, err := e.broker.Open(ctx, lane, e.info.Name)
+		if err != nil {
+			return fmt.Errorf("model %s, lane %s: %w", e.info.Name, lane, err)
+		}
+		e.fetchers = append(e.fetchers, &fetcher{
+			engine: e, lane: lane, source: src, leases: k.open(src.AckWait()),
+			flow: newFlow(e.cfg, e.model.MaxRows, e.model.Instances, src.AckWait()), room: make(chan struct{}, 1),
+		})
+	}
+	for range e.model.Instances {
+		inst, err := e.model.NewInstance()
+		if err != nil {
+			return errors.Join(fmt.Errorf("model %s: %w", e.info.Name, err), e.closeInstances())
+		}
+		e.free <- inst
+	}
+	return nil
+}
+
+// announce tells producers of the model.
+func (e *engine) announce(ctx context.Context) error {
+	value, err := e.info.Encode()
+	if err != nil {
+		return err
+	}
+	if err := e.broker.Announce(ctx, e.info.Key(), value); err != nil {
+		return fmt.Errorf("announce model %s: %w", e.info.Name, err)
+	}
+	return nil
+}
+
+// run works until fetching ends and everything that was held is settled or given back. Batches in flight may take until
+// work ends.
+func (e *engine) run(fetching, work context.Context) {
+	var senders, receivers sync.WaitGroup
+	for _, f := range e.fetchers {
+		senders.Go(func() { f.run(fetching) })
+	}
+	receivers.Go(func() {
+		t := triage{engine: e, ledger: ledger{engine: e}}
+		t.run(fetching, e.aside)
+		close(e.in)
+	})
+	receivers.Go(func() { e.batchLoop(fetching) })
+	for range e.model.Instances + e.cfg.Settlers {
+		receivers.Go(func() { newRunner(e).run(work) })
+	}
+	senders.Wait()
+	close(e.aside)
+	receivers.Wait()
+}
+
+// batchLoop owns the batcher: it puts in what comes and closes a batch whenever a runner with a free instance asks.
+func (e *engine) batchLoop(ctx context.Context) {
+	defer close(e.stopped)
+	b := newBatcher(e.info, e.model.MaxRows, e.model.MaxDelay, e.cfg.ReserveBulk)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		e.takeIn(b)
+		now := time.Now()
+		var idle chan *runner
+		var wake <-chan time.Time
+		if b.ready(now) {
+			idle = e.idle
+		} else if at, ok := b.wakeAt(); ok {
+			timer.Reset(at.Sub(now))
+			wake = timer.C
+		}
+		select {
+		case m := <-e.in:
+			e.addAll(b, m)
+		case r := <-idle:
+			b.fill(time.Now(), &r.batch)
+			for lane, rows := range r.batch.left {
+				e.left(job.Lane(lane), rows) //nolint:gosec // an index of two
+			}
+			r.given <- struct{}{}
+		case <-e.soloDone:
+			b.alone.done()
+		case <-wake:
+		case <-ctx.Done():
+			e.emptyOut(b)
+			return
+		}
+	}
+}
+
+// takeIn puts in what has come already, up to a full batch, so that no batch is closed while company waits at the door.
+func (e *engine) takeIn(b *batcher) {
+	for b.lanes[job.Interactive].rows+b.lanes[job.Bulk].rows < b.maxRows {
+		select {
+		case m, ok := <-e.in:
+			if !ok {
+				return
+			}
+			e.addAll(b, m)
+		default:
+			return
+		}
+	}
+}
+
+func (e *engine) addAll(b *batcher, m *message) {
+	if m == nil {
+		return // the channel is closed
+	}
+	for i := range m.tasks {
+		if t := &m.tasks[i]; t.runnable() {
+			b.add(t)
+		}
+	}
+}
+
+// emptyOut gives everything that is in no batch back to the queue, so that another worker can go on with it at once.
+func (e *engine) emptyOut(b *batcher) {
+	back := func(t *task) {
+		e.left(t.job.Lane, t.rows-t.next)
+		if t.claim() {
+			t.message.needRetry(0)
+			e.finished(t)
+		}
+	}
+	b.drain(back)
+	for m := range e.in {
+		for i := range m.tasks {
+			if t := &m.tasks[i]; t.runnable() {
+				back(t)
+			}
+		}
+	}
+}
+
+// left says that rows of a lane are no longer buffered, so that its fetcher may ask for more.
+func (e *engine) left(lane job.Lane, rows int) {
+	if rows == 0 {
+		return
+	}
+	e.metrics.buffered[lane].Set(float64(e.buffered[lane].Add(-int64(rows))))
+	select {
+	case e.fetchers[lane].room <- struct{}{}:
+	default:
+	}
+}
+
+// perRow returns how long a row takes at the speed of late, 0 if that is not known yet.
+func (e *engine) perRow() time.Duration { return time.Duration(e.speed.Load()) }
+
+// measure learns from a batch that took so long from closing to its last ack.
+func (e *engine) measure(rows int, took time.Duration) {
+	if rows == 0 {
+		return
+	}
+	sample := int64(took) / int64(rows*e.model.Instances)
+	if old := e.speed.Load(); old > 0 {
+		sample = old + (sample-old)/8
+	}
+	e.speed.Store(max(1, sample))
+}
+
+// renew replaces an instance after a panic, whose inner state nobody knows. If that fails, the old one has to do.
+func (e *engine) renew(old Instance, cause *panicError) Instance {
+	e.log.Error("the model's runtime panicked; its instance is replaced", slog.Any("panic", cause.value), slog.String("stack", string(cause.stack)))
+	fresh, err := e.model.NewInstance()
+	if err != nil {
+		e.log.Error("no new instance can be made; the old one goes on", slog.Any("error", err))
+		return old
+	}
+	if err := closeSafely(old); err != nil {
+		e.log.Warn("the old instance does not close", slog.Any("error", err))
+	}
+	return fresh
+}
+
+func closeSafely(inst Instance) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{value: v}
+		}
+	}()
+	return inst.Close()
+}
+
+// closeInstances closes those that compute nothing.
+func (e *engine) closeInstances() error {
+	var errs []error
+	for {
+		select {
+		case inst := <-e.free:
+			errs = append(errs, closeSafely(inst))
+		default:
+			return errors.Join(errs...)
+		}
+	}
+}
+
+func (e *engine) nextToken() uint64 { return e.tokens.Add(1) }
+
+func (e *engine) retryDelay(attempt int) time.Duration {
+	return backoff(max(0, attempt-1), e.cfg.RetryDelay, e.cfg.RetryDelayMax)
+}
+
+func (e *engine) resourcesShort(parts []part, err error) {
+	e.log.Warn("the model is short of resources; its jobs will be tried again", slog.Int("jobs", len(parts)), slog.Any("error", err))
+}

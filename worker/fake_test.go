@@ -1,0 +1,379 @@
+package worker
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// The fakes stand in for NATS and the result store where a test needs to hold them still or break them. Whatever can be
+// tested against the real ones is, in pool_test.go.
+
+// fakeBroker is a queue in memory. What is given back is delivered again, with its delivery counted.
+type fakeBroker struct {
+	ackWait time.Duration
+
+	mu      sync.Mutex
+	waiting [2][]*fakeMessage
+	arrived chan struct{}
+	all     []*fakeMessage
+	dead    []string
+	done    []job.ID
+	replies []fakeReply
+	down    error
+}
+
+type fakeReply struct {
+	subject string
+	header  map[string]string
+	body    []byte
+}
+
+type fakeMessage struct {
+	broker   *fakeBroker
+	lane     job.Lane
+	tenant   string
+	header   map[string]string
+	body     []byte
+	seq      uint64
+	attempts int
+	acked    bool
+	held     bool
+	retries  []time.Duration
+	extended int
+}
+
+func newFakeBroker() *fakeBroker {
+	return &fakeBroker{ackWait: 10 * time.Second, arrived: make(chan struct{}, 1)}
+}
+
+// publish puts a message into a lane.
+func (b *fakeBroker) publish(lane job.Lane, contentType string, body []byte) *fakeMessage {
+	return b.publishAttempt(lane, contentType, body, 0)
+}
+
+// publishAttempt puts in a message that has been delivered so many times before.
+func (b *fakeBroker) publishAttempt(lane job.Lane, contentType string, body []byte, before int) *fakeMessage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := &fakeMessage{broker: b, lane: lane, tenant: "default", body: body, attempts: before, seq: uint64(len(b.all) + 1)}
+	m.header = map[string]string{job.HeaderContentType: contentType}
+	b.all = append(b.all, m)
+	b.put(m)
+	return m
+}
+
+func (b *fakeBroker) put(m *fakeMessage) {
+	b.waiting[m.lane] = append(b.waiting[m.lane], m)
+	select {
+	case b.arrived <- struct{}{}:
+	default:
+	}
+}
+
+func (b *fakeBroker) EnsureConsumer(context.Context, job.Lane, string) error { return nil }
+func (b *fakeBroker) Announce(context.Context, string, []byte) error         { return nil }
+func (b *fakeBroker) Ready(context.Context) error                            { return nil }
+
+func (b *fakeBroker) Open(_ context.Context, lane job.Lane, model string) (source, error) {
+	return &fakeSource{broker: b, lane: lane, model: model}, nil
+}
+
+func (b *fakeBroker) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.ID, reason string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dead = append(b.dead, fmt.Sprintf("%d %s", len(ids), reason))
+	return b.down
+}
+
+func (b *fakeBroker) NotifyDone(ids []job.ID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = append(b.done, ids...)
+	return nil
+}
+
+func (b *fakeBroker) Reply(subject string, header map[string]string, body []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replies = append(b.replies, fakeReply{subject, header, body})
+	return nil
+}
+
+// locked calls fn while nothing moves.
+func (b *fakeBroker) locked(fn func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fn()
+}
+
+// unacked returns how many messages are not acknowledged.
+func (b *fakeBroker) unacked() int {
+	n := 0
+	b.locked(func() {
+		for _, m := range b.all {
+			if !m.acked {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+type fakeSource struct {
+	broker *fakeBroker
+	lane   job.Lane
+	model  string
+}
+
+func (s *fakeSource) AckWait() time.Duration { return s.broker.ackWait }
+
+func (s *fakeSource) Fetch(ctx context.Context, limit int, wait time.Duration, fn func(*queue.Delivery, lease)) (int, error) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	came := 0
+	for {
+		var batch []*fakeMessage
+		b := s.broker
+		b.mu.Lock()
+		down := b.down
+		if down == nil {
+			n := min(limit-came, len(b.waiting[s.lane]))
+			batch = append(batch, b.waiting[s.lane][:n]...)
+			b.waiting[s.lane] = b.waiting[s.lane][n:]
+			for _, m := range batch {
+				m.attempts++
+				m.held = true
+			}
+		}
+		b.mu.Unlock()
+		if down != nil {
+			return came, down
+		}
+		for _, m := range batch {
+			fn(m.deliver(s.model), m)
+		}
+		if came += len(batch); came == limit {
+			return came, nil
+		}
+		select {
+		case <-s.broker.arrived:
+			// The other lane's fetcher may be the one that has to wake up.
+			s.broker.locked(func() {
+				if len(s.broker.waiting[1-s.lane]) > 0 {
+					select {
+					case s.broker.arrived <- struct{}{}:
+					default:
+					}
+				}
+			})
+		case <-timer.C:
+			return came, nil
+		case <-ctx.Done():
+			return came, nil
+		}
+	}
+}
+
+func (m *fakeMessage) deliver(model string) *queue.Delivery {
+	return &queue.Delivery{
+		Seq: m.seq, Attempt: m.attempts,
+		Envelope: job.Envelope{
+			Lane: m.lane, Tenant: m.tenant, Model: model, Published: time.Now(), Body: m.body,
+			Header: func(key string) string { return m.header[key] },
+		},
+	}
+}
+
+func (m *fakeMessage) Ack() error {
+	m.broker.mu.Lock()
+	defer m.broker.mu.Unlock()
+	m.acked, m.held = true, false
+	return nil
+}
+
+func (m *fakeMessage) Retry(delay time.Duration) error {
+	m.broker.mu.Lock()
+	defer m.broker.mu.Unlock()
+	m.held = false
+	m.retries = append(m.retries, delay)
+	m.broker.put(m)
+	return nil
+}
+
+func (m *fakeMessage) Extend() error {
+	m.broker.mu.Lock()
+	defer m.broker.mu.Unlock()
+	m.extended++
+	return nil
+}
+
+// fakeStore keeps records in memory.
+type fakeStore struct {
+	mu      sync.Mutex
+	records map[job.ID][]byte
+	down    error         // what Finish and Get return
+	gate    chan struct{} // Finish waits for it, if there is one
+	calls   int
+}
+
+func newFakeStore() *fakeStore { return &fakeStore{records: make(map[job.ID][]byte)} }
+
+func (s *fakeStore) Ping(context.Context) error { return s.down }
+
+func (s *fakeStore) Finish(ctx context.Context, entries []resultstore.Entry) ([]resultstore.Outcome, error) {
+	s.mu.Lock()
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, errors.Join(resultstore.ErrUnavailable, ctx.Err())
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.down != nil {
+		return nil, s.down
+	}
+	outcomes := make([]resultstore.Outcome, len(entries))
+	for i, e := range entries {
+		if old, ok := s.records[e.ID]; ok {
+			outcomes[i].Existing = old
+			continue
+		}
+		s.records[e.ID] = append([]byte(nil), e.Record...)
+		outcomes[i].Won = true
+	}
+	return outcomes, nil
+}
+
+func (s *fakeStore) Get(_ context.Context, ids ...job.ID) ([][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil {
+		return nil, s.down
+	}
+	records := make([][]byte, len(ids))
+	for i, id := range ids {
+		records[i] = s.records[id]
+	}
+	return records, nil
+}
+
+func (s *fakeStore) set(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn()
+}
+
+// result returns the decoded record of a job, nil if there is none.
+func (s *fakeStore) result(t testing.TB, id job.ID) *job.Result {
+	t.Helper()
+	s.mu.Lock()
+	record, ok := s.records[id]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	r, err := job.DecodeRecord(id, record)
+	if err != nil {
+		t.Fatalf("record of %s: %v", id, err)
+	}
+	return &r
+}
+
+// doubler is a model that doubles the numbers of input x: FP32 [-1,width] to FP32 [-1,width].
+type doubler struct {
+	before func(b *model.Batch, values []float32) error // called in Run with all values
+	out    []byte
+}
+
+func (d *doubler) Run(_ context.Context, b *model.Batch) ([]job.Tensor, error) {
+	d.out = d.out[:0]
+	for _, p := range b.Inputs[0].Parts {
+		d.out = append(d.out, p...)
+	}
+	if d.before != nil {
+		if err := d.before(b, floats(d.out)); err != nil {
+			return nil, err
+		}
+	}
+	for i := 0; i < len(d.out); i += 4 {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(d.out[i:]))
+		binary.LittleEndian.PutUint32(d.out[i:], math.Float32bits(2*v))
+	}
+	return []job.Tensor{{Name: "y", Datatype: job.FP32, Shape: b.Inputs[0].Shape, Data: d.out}}, nil
+}
+
+func (d *doubler) Close() error { return nil }
+
+func floats(data []byte) []float32 {
+	out := make([]float32, len(data)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	}
+	return out
+}
+
+func rawFloats(values ...float32) []byte {
+	var b []byte
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
+}
+
+func doublerInfo(width int64) model.Info {
+	return model.Info{
+		Name: "double", Version: "1", Platform: model.PlatformONNX, MaxRows: 64,
+		Signature: model.Signature{
+			Batchable: true,
+			Inputs:    []model.TensorSpec{{Name: "x", Datatype: job.FP32, Shape: []int64{-1, width}}},
+			Outputs:   []model.TensorSpec{{Name: "y", Datatype: job.FP32, Shape: []int64{-1, width}}},
+		},
+	}
+}
+
+func doublerModel(width int64, before func(*model.Batch, []float32) error) Model {
+	return Model{Info: doublerInfo(width), NewInstance: func() (Instance, error) { return &doubler{before: before}, nil }}
+}
+
+// newID makes an ID for tests.
+func newID(t testing.TB) job.ID {
+	t.Helper()
+	id, err := job.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// doubleJob is a job of the doubler with the rows given, each of one number.
+func doubleJob(t testing.TB, values ...float32) job.Job {
+	t.Helper()
+	return job.Job{
+		ID: newID(t), Tenant: "default", Model: "double", CreatedAt: time.Now(),
+		Inputs: []job.Tensor{{Name: "x", Datatype: job.FP32, Shape: []int64{int64(len(values)), 1}, Data: rawFloats(values...)}},
+	}
+}
+
+func sheafOf(jobs ...job.Job) []byte {
+	var b []byte
+	for i := range jobs {
+		b = job.AppendJob(b, &jobs[i])
+	}
+	return b
+}

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// ledger collects the outcomes of one batch until settle writes them. Its memory is used again for the next batch: the
+// records of all jobs are encoded into one buffer.
+type ledger struct {
+	engine   *engine
+	records  []byte
+	lines    []line
+	returned []returned
+	entries  []resultstore.Entry // settle's
+	owners   []int               // settle's: the line that each entry belongs to
+	ids      []job.ID            // settle's
+	result   job.Result
+	token    uint64
+	now      time.Time
+}
+
+// line is the outcome of one job.
+type line struct {
+	task   *task
+	state  job.State
+	lo, hi int // its record within records
+	queue  time.Duration
+	wait   time.Duration
+	late   bool // another attempt's record was there first; state is that record's
+	reply  *reply
+}
+
+// returned is a job without an outcome: its message has to come again.
+type returned struct {
+	task  *task
+	delay time.Duration
+}
+
+// begin starts a new batch.
+func (l *ledger) begin() {
+	l.records, l.lines, l.returned = l.records[:0], l.lines[:0], l.returned[:0]
+	l.token = l.engine.nextToken()
+	l.now = time.Now()
+}
+
+// succeed enters the outputs, which are copied.
+func (l *ledger) succeed(t *task, outputs []job.Tensor, timings job.Timings) {
+	l.enter(t, job.Succeeded, outputs, nil, timings)
+}
+
+// fail enters any other terminal state.
+func (l *ledger) fail(t *task, state job.State, err *job.Error, timings job.Timings) {
+	l.enter(t, state, nil, err, timings)
+}
+
+// expire enters that the deadline passed before the job was run.
+func (l *ledger) expire(t *task) {
+	taken := t.message.taken
+	l.fail(t, job.Expired, errExpired(t), job.Timings{Queue: max(0, taken.Sub(t.job.CreatedAt)), BatchWait: max(0, l.now.Sub(taken))})
+}
+
+func errExpired(t *task) *job.Error {
+	return job.Errorf(job.CodeExpired, "", "the job's deadline, %s, passed before it was run",
+		t.job.Deadline.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+}
+
+// giveBack enters that the job has no outcome yet.
+func (l *ledger) giveBack(t *task, delay time.Duration) {
+	if t.claim() {
+		l.returned = append(l.returned, returned{task: t, delay: delay})
+	}
+}
+
+func (l *ledger) enter(t *task, state job.State, outputs []job.Tensor, err *job.Error, timings job.Timings) {
+	if !t.claim() {
+		return // another part of the same job failed before
+	}
+	j := t.job
+	l.result = job.Result{
+		ID: j.ID, State: state, Tenant: j.Tenant, Model: j.Model, Version: l.engine.info.Version, RequestID: j.RequestID,
+		Outputs: outputs, Error: err, Attempts: t.message.delivery.Attempt,
+		CreatedAt: j.CreatedAt, FinishedAt: l.now, Timings: timings, Token: l.token,
+	}
+	ln := line{task: t, state: state, lo: len(l.records), queue: timings.Queue, wait: timings.BatchWait}
+	l.records = job.AppendRecord(l.records, &l.result)
+	ln.hi = len(l.records)
+	if j.Reply != "" {
+		ln.reply = newReply(t, &l.result)
+	}
+	l.lines = append(l.lines, ln)
+}
+
+// forget lets go of the jobs, so that an idle runner keeps no message in memory, nor an unusually large buffer.
+func (l *ledger) forget() {
+	const keep = 4 << 20
+	clear(l.lines)
+	clear(l.returned)
+	clear(l.entries)
+	l.lines, l.returned, l.entries, l.owners = l.lines[:0], l.returned[:0], l.entries[:0], l.owners[:0]
+	l.result = job.Result{}
+	if cap(l.records) > keep {
+		l.records = nil
+	}
+}

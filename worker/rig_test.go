@@ -1,0 +1,127 @@
+package worker
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+)
+
+// rig is a pool between a fake queue and a fake store. It lives in a synctest bubble: the clock stands while anything
+// can still be done, and synctest.Wait returns when nothing can.
+type rig struct {
+	t      *testing.T
+	broker *fakeBroker
+	store  *fakeStore
+	cfg    Config
+	pool   *Pool
+	stop   context.CancelFunc
+	ended  chan error
+}
+
+// inRig runs the test in a bubble. The pool is started by rig.start.
+func inRig(t *testing.T, fn func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		fn(&rig{t: t, broker: newFakeBroker(), store: newFakeStore(), cfg: DefaultConfig()})
+	})
+}
+
+// start runs a pool until shutdown, or the end of the test.
+func (r *rig) start(models ...Model) {
+	r.t.Helper()
+	var err error
+	if r.pool, err = newPool(r.cfg, Deps{Results: r.store}, r.broker, models); err != nil {
+		r.t.Fatal(err)
+	}
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background())
+	r.ended = make(chan error, 1)
+	go func() { r.ended <- r.pool.Run(ctx) }()
+	synctest.Wait()
+}
+
+// double starts a pool that serves the doubler; before is called in each run with all its values.
+func (r *rig) double(before func(b *model.Batch, values []float32) error) {
+	r.t.Helper()
+	r.start(doublerModel(1, before))
+}
+
+// shutdown ends the pool and returns what Run returned.
+func (r *rig) shutdown() error {
+	r.stop()
+	return <-r.ended
+}
+
+// publish sends the jobs as one message and waits until the worker can do no more about it.
+func (r *rig) publish(lane job.Lane, jobs ...job.Job) *fakeMessage {
+	m := r.broker.publish(lane, job.ContentTypeSheaf, sheafOf(jobs...))
+	synctest.Wait()
+	return m
+}
+
+// redeliver sends them as a message that has been delivered so many times before.
+func (r *rig) redeliver(before int, jobs ...job.Job) *fakeMessage {
+	m := r.broker.publishAttempt(job.Interactive, job.ContentTypeSheaf, sheafOf(jobs...), before)
+	synctest.Wait()
+	return m
+}
+
+// wantDoubled checks that the job has succeeded and got twice its own numbers.
+func (r *rig) wantDoubled(j job.Job) *job.Result {
+	r.t.Helper()
+	got := r.store.result(r.t, j.ID)
+	if got == nil {
+		r.t.Fatalf("job %s has no record", j.ID)
+	}
+	if got.State != job.Succeeded {
+		r.t.Fatalf("job %s is %s (%v), want succeeded", j.ID, got.State, got.Error)
+	}
+	in, out := floats(j.Inputs[0].Data), floats(got.Outputs[0].Data)
+	if len(in) != len(out) {
+		r.t.Fatalf("job %s got %d numbers for %d", j.ID, len(out), len(in))
+	}
+	for i := range in {
+		if out[i] != 2*in[i] {
+			r.t.Fatalf("job %s, number %d: got %v for %v", j.ID, i, out[i], in[i])
+		}
+	}
+	return got
+}
+
+// wantFailed checks that the job has a failed record with the code.
+func (r *rig) wantFailed(j job.Job, code job.Code) *job.Result {
+	r.t.Helper()
+	got := r.store.result(r.t, j.ID)
+	if got == nil {
+		r.t.Fatalf("job %s has no record", j.ID)
+	}
+	if got.Error == nil || got.Error.Code != code {
+		r.t.Fatalf("job %s is %s with error %v, want code %s", j.ID, got.State, got.Error, code)
+	}
+	return got
+}
+
+func (r *rig) wantAcked(messages ...*fakeMessage) {
+	r.t.Helper()
+	r.broker.locked(func() {
+		for _, m := range messages {
+			if !m.acked {
+				r.t.Errorf("message %d is not acknowledged", m.seq)
+			}
+		}
+	})
+}
+
+func (r *rig) wantUnacked(messages ...*fakeMessage) {
+	r.t.Helper()
+	r.broker.locked(func() {
+		for _, m := range messages {
+			if m.acked {
+				r.t.Errorf("message %d is acknowledged too early", m.seq)
+			}
+		}
+	})
+}

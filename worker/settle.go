@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// settle writes the records of the ledger, tells whoever waits and then acknowledges each message whose last job is
+// done. This is the only place where results are written and messages acknowledged, in this order and no other.
+//
+// While the store is out of reach it tries again until ctx, which the shutdown of the pool does not end before its
+// drain time is over: then the jobs go back to the queue.
+func (e *engine) settle(ctx context.Context, l *ledger) {
+	start := time.Now()
+	written := e.write(ctx, l)
+	if len(l.lines) > 0 && written {
+		e.metrics.observeWrite(time.Since(start))
+		e.tell(l)
+	}
+	e.metrics.observeLines(l)
+	for i := range l.lines {
+		if t := l.lines[i].task; t != nil {
+			e.finished(t)
+		}
+	}
+	for _, r := range l.returned {
+		r.task.message.needRetry(r.delay)
+		e.finished(r.task)
+	}
+	l.forget()
+}
+
+// refusals is how often an entry is offered that the store refuses for a reason of its own.
+const refusals = 3
+
+// write brings every line's record into the store, in one round trip if nothing goes wrong. It returns false if it had
+// to give up; the lines without a record have then moved to l.returned.
+func (e *engine) write(ctx context.Context, l *ledger) bool {
+	l.entries, l.owners = l.entries[:0], l.owners[:0]
+	for i := range l.lines {
+		ln := &l.lines[i]
+		if ln.task.job.ID.IsZero() {
+			continue // nothing can be stored without a key; its message is among the dead letters
+		}
+		l.entries = append(l.entries, resultstore.Entry{ID: ln.task.job.ID, Record: l.records[ln.lo:ln.hi:ln.hi], TTL: e.info.ResultTTL})
+		l.owners = append(l.owners, i)
+	}
+	refused := 0
+	for tries := 0; len(l.entries) > 0; tries++ {
+		outcomes, err := e.results.Finish(ctx, l.entries)
+		l.settleOutcomes(outcomes)
+		if len(l.entries) == 0 {
+			break
+		}
+		if err == nil {
+			err = errors.New("the result store gave no outcome for a record")
+		}
+		if !errors.Is(err, resultstore.ErrUnavailable) && ctx.Err() == nil {
+			if refused++; refused == refusals {
+				e.unstorable(l, err)
+				return true
+			}
+		}
+		e.store.fail(err)
+		if !pause(ctx, backoff(tries, e.cfg.OutageDelay, e.cfg.OutageDelayMax)) {
+			l.returnRest()
+			return false
+		}
+	}
+	e.store.heal()
+	return true
+}
+
+// settleOutcomes removes the entries that have a record now from l.entries.
+func (l *ledger) settleOutcomes(outcomes []resultstore.Outcome) {
+	if len(outcomes) != len(l.entries) {
+		return
+	}
+	left := 0
+	for i := range outcomes {
+		switch o := &outcomes[i]; {
+		case o.Err == nil && (o.Won || o.Existing != nil):
+			if !o.Won {
+				l.lines[l.owners[i]].lost(o.Existing)
+			}
+		default:
+			l.entries[left], l.owners[left] = l.entries[i], l.owners[i]
+			left++
+		}
+	}
+	l.entries, l.owners = l.entries[:left], l.owners[:left]
+}
+
+// lost takes over the outcome of the attempt that was first.
+func (ln *line) lost(record []byte) {
+	r, err := job.DecodeRecord(ln.task.job.ID, record)
+	if err != nil {
+		return
+	}
+	ln.state, ln.late = r.State, true
+	if ln.reply != nil {
+		ln.reply = newReply(ln.task, &r)
+	}
+}
+
+// unstorable gives the messages of the entries that the store does not take back to the queue.
+func (e *engine) unstorable(l *ledger, err error) {
+	for _, i := range l.owners {
+		t := l.lines[i].task
+		e.log.Error("the result store refuses a record; the job will be tried again", slog.String("job", t.job.ID.String()), slog.Any("error", err))
+		l.returned = append(l.returned, returned{task: t, delay: e.retryDelay(t.message.delivery.Attempt)})
+		l.lines[i] = line{}
+	}
+}
+
+// returnRest gives what could not be written in time back to the queue.
+func (l *ledger) returnRest() {
+	for _, i := range l.owners {
+		l.returned = append(l.returned, returned{task: l.lines[i].task})
+		l.lines[i] = line{}
+	}
+}
+
+// tell wakes whoever waits for the jobs. It is best effort: who misses it finds the record.
+func (e *engine) tell(l *ledger) {
+	l.ids = l.ids[:0]
+	for i := range l.lines {
+		ln := &l.lines[i]
+		if ln.task == nil || ln.task.job.ID.IsZero() {
+			continue
+		}
+		l.ids = append(l.ids, ln.task.job.ID)
+		if ln.reply == nil {
+			continue
+		}
+		if err := e.broker.Reply(ln.task.job.Reply, ln.reply.header, ln.reply.body); err != nil {
+			e.log.Debug("reply not sent", slog.String("job", ln.task.job.ID.String()), slog.Any("error", err))
+		}
+	}
+	if err := e.broker.NotifyDone(l.ids); err != nil {
+		e.log.Debug("done notice not sent", slog.Any("error", err))
+	}
+}
+
+// finished counts a job of its message as done with.
+func (e *engine) finished(t *task) { e.release(t.message, 1) }
+
+// release counts n jobs of the message as done with; the last one ends the message.
+func (e *engine) release(m *message, n int32) {
+	if m.pending.Add(-n) == 0 {
+		e.end(m)
+	}
+}
+
+// end acknowledges a message, or gives it back if some job of it has to be tried again. A message whose lease has
+// lapsed is never given back, because another worker may hold it: it comes again by itself.
+func (e *engine) end(m *message) {
+	m.leases.remove(m)
+	var err error
+	if delay := m.retry.Load(); delay > 0 {
+		err = m.lease.Retry(time.Duration(delay - 1))
+	} else {
+		err = m.lease.Ack()
+	}
+	// Either way nothing is lost: the message comes again, and the records that it has are found.
+	if err != nil && !errors.Is(err, queue.ErrLapsed) {
+		e.nats.fail(err)
+	}
+}
