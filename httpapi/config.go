@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// Config holds the settings of an API. Start from [DefaultConfig].
+type Config struct {
+	// MaxBodyBytes bounds the body of a request. It takes the place of Limits.MaxBytes.
+	MaxBodyBytes int64
+	// Limits bounds what one request may ask for.
+	Limits job.Limits
+	// MaxWait caps what a client may ask to wait; a longer wish is not an error, its wait ends here.
+	MaxWait time.Duration
+	// PredictTimeout is how long /predict waits if the client has no preference.
+	PredictTimeout time.Duration
+	// SubmitTimeout bounds how long a job may take to be accepted while NATS is out of reach.
+	SubmitTimeout time.Duration
+	// LookupTimeout bounds one look-up and a cancel.
+	LookupTimeout time.Duration
+	// BodyTimeout bounds how long a client may take to send its body.
+	BodyTimeout time.Duration
+	// PollInterval is how often all waiters together are looked up, in case that a notice was lost.
+	PollInterval time.Duration
+	// MaxWaiters bounds the requests that wait at a time; those beyond are answered 503.
+	MaxWaiters int
+	// RetryAfter is what Retry-After says at least, in whole seconds rounded up.
+	RetryAfter time.Duration
+}
+
+// DefaultConfig returns the defaults: 8 MiB a body, waits of 60 s at most, 10,000 waiters.
+func DefaultConfig() Config {
+	return Config{
+		MaxBodyBytes:   8 << 20,
+		Limits:         job.DefaultLimits(),
+		MaxWait:        60 * time.Second,
+		PredictTimeout: 30 * time.Second,
+		SubmitTimeout:  10 * time.Second,
+		LookupTimeout:  5 * time.Second,
+		BodyTimeout:    30 * time.Second,
+		PollInterval:   500 * time.Millisecond,
+		MaxWaiters:     10_000,
+		RetryAfter:     time.Second,
+	}
+}
+
+// Validate names every fault of the settings.
+func (c *Config) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MaxWait", c.MaxWait},
+		{"PredictTimeout", c.PredictTimeout},
+		{"SubmitTimeout", c.SubmitTimeout},
+		{"LookupTimeout", c.LookupTimeout},
+		{"BodyTimeout", c.BodyTimeout},
+		{"PollInterval", c.PollInterval},
+		{"RetryAfter", c.RetryAfter},
+	} {
+		if f.value <= 0 {
+			errs = append(errs, fmt.Errorf("%s is %s: it must be positive", f.name, f.value))
+		}
+	}
+	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > 1<<30 {
+		errs = append(errs, fmt.Errorf("MaxBodyBytes is %d: expected 1 to %d", c.MaxBodyBytes, 1<<30))
+	}
+	if c.MaxWaiters < 1 {
+		errs = append(errs, fmt.Errorf("MaxWaiters is %d: at least 1 is needed", c.MaxWaiters))
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

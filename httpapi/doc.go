@@ -1,0 +1,34 @@
+// Package httpapi is the HTTP shim: it turns requests into jobs, and answers what became of them. It holds no state of
+// its own. What is unfinished is asked of the queue and what is finished of the result store, so any replica serves any
+// ticket, and a replica that dies takes no job with it.
+//
+//	POST   /v1/models/{model}/jobs       submit: 202 and a ticket; with "Prefer: wait=5" 200 when done in time
+//	GET    /v1/jobs/{id}?wait=20s        a job: its state, or its result; wait holds the answer until it is finished
+//	DELETE /v1/jobs/{id}                 cancel
+//	POST   /v1/models/{model}/predict    submit and wait in one call: {"input": …} gives {"prediction": …}
+//	GET    /v1/models, /v1/models/{model}
+//	GET    /healthz, /readyz, /metrics, /problems/{problem}
+//
+// A model's routes are there under /v1/models/{model}/versions/{version} too, for one version of it.
+//
+// # Input
+//
+// The body is the Open Inference Protocol's {"inputs": [{"name","shape","datatype","data"}]}, or for a model with one
+// input {"input": …}, an array of the model's rank. With one level of nesting less it is a single row, and /predict
+// answers with that row's prediction alone.
+//
+// # Errors
+//
+// Every error is a problem+json document (RFC 9457) whose type is /problems/<code>; GET on that path explains it, and
+// the table in problemtypes.go lists them all. A request that cannot be parsed is a 400, one that can but does not fit
+// its model is a 422 which names the field and what the model takes. The input is never echoed.
+//
+// /predict answers with the problem of the job: 422 where the model failed at this input, 500 where every attempt was
+// used up, 504 where the deadline passed or the wait was over. In the last case the job goes on, and Location names it.
+//
+// # Waiting
+//
+// A waiter is registered before its job is looked up, so no notice is lost between the two. The worker's done notice
+// wakes it; as notices are best effort, one look-up for all waiters together every [Config].PollInterval stands behind
+// them.
+package httpapi

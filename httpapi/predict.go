@@ -1,0 +1,107 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// predict answers POST …/predict: submit and wait in one call.
+func (a *API) predict(w *response, r *http.Request) error {
+	w.Header().Set("Vary", "Prefer")
+	s, err := a.read(w, r)
+	var st *seat
+	if err == nil {
+		// Without a seat the job is not submitted: nobody could be given its result.
+		var full *problem
+		if st, full = a.waiters.take(); full != nil {
+			err = full
+		} else {
+			defer st.leave()
+			err = a.submitJob(r.Context(), w, s)
+		}
+	}
+	a.metrics.submitted(s != nil && s.duplicate, err)
+	if err != nil {
+		return err
+	}
+	prefer := parsePrefer(r.Header.Values("Prefer"))
+	wait, preferred := a.cfg.PredictTimeout, prefer.wait > 0
+	if preferred {
+		wait = min(prefer.wait, a.cfg.MaxWait)
+	}
+	prefer.applied(w.Header(), false, preferred, wait)
+	v := &jobView{ticket: s.ticket, state: job.Queued, model: s.request.Model, version: s.request.Version, created: s.created}
+	now, err := a.await(r.Context(), st, s, v, wait)
+	if err != nil {
+		if r.Context().Err() != nil {
+			a.abandon(r.Context(), s, v)
+		}
+		return err
+	}
+	setLocation(w, w.ticket)
+	if !now.state.Terminal() {
+		return &problem{
+			code: codeTimeout, ticket: w.ticket, state: now.state, busy: true,
+			detail: "no result within " + wait.Round(time.Millisecond).String() + "; the job goes on, poll the path in Location",
+		}
+	}
+	return sendPrediction(w, s, now.result)
+}
+
+// abandon cancels a job that nobody will ask for: its client has left and was never told the id. A client with an
+// Idempotency-Key may come back for it.
+func (a *API) abandon(ctx context.Context, s *submission, v *jobView) {
+	if s.request.IdempotencyKey != "" {
+		return
+	}
+	if _, err := a.cancel(ctx, s.request.Tenant, v); err != nil {
+		a.log.LogAttrs(ctx, slog.LevelDebug, "cannot cancel an abandoned job", slog.String("job", s.ticket.String()), slog.String("error", err.Error()))
+	}
+}
+
+// sendPrediction answers with the prediction of a finished job, or with the problem that it ended in.
+func sendPrediction(w *response, s *submission, r *job.Result) error {
+	if r.State != job.Succeeded {
+		p := &problem{code: job.CodeInternal, detail: "the job has failed, and its record does not say why"}
+		if r.Error != nil {
+			p = &problem{code: r.Error.Code, field: r.Error.Field, detail: r.Error.Detail}
+		}
+		p.ticket, p.state = w.ticket, r.State
+		return p
+	}
+	t := prediction(s, r.Outputs)
+	if t == nil {
+		return &problem{code: job.CodeInternal, detail: "the job has no outputs", ticket: w.ticket, state: r.State}
+	}
+	o := object{b: append(make([]byte, 0, 512+3*len(t.Data)), '{')}
+	o.key("prediction")
+	o.b = job.AppendNestedJSON(o.b, t)
+	o.string("id", w.ticket)
+	o.text("model", r.Model)
+	o.text("model_version", r.Version)
+	appendTimings(&o, r)
+	sendJSON(w, http.StatusOK, o.end())
+	return nil
+}
+
+// prediction picks the output that /predict answers with: the one that the model names, else the first that was asked
+// for. The answer to a single row is a single row.
+func prediction(s *submission, outputs []job.Tensor) *job.Tensor {
+	if len(outputs) == 0 {
+		return nil
+	}
+	t := outputs[0]
+	for i := range outputs {
+		if outputs[i].Name == s.info.Prediction {
+			t = outputs[i]
+		}
+	}
+	if s.single && len(t.Shape) > 0 && t.Shape[0] == 1 {
+		t.Shape = t.Shape[1:]
+	}
+	return &t
+}

@@ -1,0 +1,169 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/producer"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// problem is an error as the client sees it: RFC 9457's problem details.
+type problem struct {
+	code     job.Code
+	field    string // path of what is wrong, such as "inputs[0].shape"
+	detail   string
+	expected []model.TensorSpec // what the model takes, where that is what the request misses
+	ticket   string             // the job that it is about
+	state    job.State          // of that job
+	busy     bool               // worth another try: Retry-After is set
+	cause    error              // for the log, never for the client
+}
+
+// Error implements error.
+func (p *problem) Error() string {
+	s := p.detail
+	if p.field != "" {
+		s = p.field + ": " + s
+	}
+	if p.cause != nil {
+		s += ": " + p.cause.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (p *problem) Unwrap() error { return p.cause }
+
+func malformed(field, detail string) *problem {
+	return &problem{code: job.CodeMalformed, field: field, detail: detail}
+}
+
+// errClientGone says that nobody is there any more to read an answer.
+var errClientGone = errors.New("the client has gone")
+
+// problemOf says what a client is told of an error.
+func problemOf(err error) *problem {
+	var p *problem
+	var e *job.Error
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &e):
+		return &problem{code: e.Code, field: e.Field, detail: e.Detail, cause: hidden(err, e)}
+	case errors.Is(err, producer.ErrTenantFull):
+		return &problem{code: codeTenantFull, busy: true, cause: err, detail: "too many jobs of this tenant wait for this model; try again later"}
+	case errors.Is(err, producer.ErrTooLarge):
+		return &problem{code: job.CodeTooLarge, cause: err, detail: "the job is larger than the queue takes in one message; split it into several jobs"}
+	case errors.Is(err, producer.ErrFull):
+		return &problem{code: codeFull, busy: true, cause: err, detail: "the queue is full; try again later"}
+	case errors.Is(err, producer.ErrUnavailable):
+		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "the queue is out of reach; try again later"}
+	case errors.Is(err, resultstore.ErrUnavailable):
+		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "the result store is out of reach; try again later"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "a service behind the API did not answer in time; try again later"}
+	}
+	return &problem{code: job.CodeInternal, cause: err, detail: "the server failed at this request; its log says why"}
+}
+
+// hidden returns err as a cause if it says more than e.
+func hidden(err error, e *job.Error) error {
+	if err == error(e) {
+		return nil
+	}
+	return err
+}
+
+// writeProblem answers with p. instance names the request, or the job, that it is about.
+func (a *API) writeProblem(w http.ResponseWriter, p *problem, instance string) {
+	t := typeOf(p.code)
+	b := appendProblem(make([]byte, 0, 512), p, instance)
+	h := w.Header()
+	h.Set("Content-Type", job.ContentTypeProblem)
+	if p.busy {
+		a.retryAfter(h, 0)
+	}
+	send(w, t.status, b)
+}
+
+// appendProblem appends the problem+json document of p. An empty instance is left out.
+func appendProblem(b []byte, p *problem, instance string) []byte {
+	t := typeOf(p.code)
+	o := object{b: append(b, '{')}
+	o.string("type", t.uri())
+	o.string("title", t.title)
+	o.int("status", t.status)
+	o.text("detail", p.detail)
+	o.text("instance", instance)
+	o.text("field", p.field)
+	if len(p.expected) > 0 {
+		o.key("expected")
+		o.b = appendSpecs(o.b, p.expected)
+	}
+	if p.ticket != "" {
+		o.string("id", p.ticket)
+		if p.state != job.Unknown {
+			o.string("job_status", p.state.String())
+		}
+	}
+	return o.end()
+}
+
+// appendSpecs appends tensors' metadata as the Open Inference Protocol writes it.
+func appendSpecs(b []byte, specs []model.TensorSpec) []byte {
+	b = append(b, '[')
+	for i := range specs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		o := object{b: append(b, '{')}
+		o.string("name", specs[i].Name)
+		o.string("datatype", specs[i].Datatype.String())
+		o.key("shape")
+		o.b = append(o.b, model.FormatShape(specs[i].Shape)...)
+		b = o.end()
+	}
+	return append(b, ']')
+}
+
+// maxExpected bounds the tensors that a problem lists.
+const maxExpected = 16
+
+// explain adds what the model takes, or gives, to a problem that is about just that, and names the field as the client
+// wrote it.
+func explain(err error, s *submission) error {
+	p := problemOf(err)
+	if p.code != job.CodeInvalid {
+		return err
+	}
+	if s.short {
+		if _, below, ok := strings.Cut(p.field, "inputs[0]"); ok {
+			p.field = "input" + strings.TrimSuffix(strings.TrimSuffix(below, ".shape"), ".data")
+		}
+	}
+	specs := s.info.Signature.Inputs
+	switch {
+	case strings.HasPrefix(p.field, "outputs"):
+		specs = s.info.Signature.Outputs
+	case !strings.HasPrefix(p.field, "input"):
+		return p
+	}
+	if len(specs) <= maxExpected {
+		p.expected = specs
+	}
+	return p
+}
+
+// retryAfter sets Retry-After, in whole seconds, for a client that has ahead messages before its own.
+func (a *API) retryAfter(h http.Header, ahead int) {
+	// The shim does not know the workers' rate. A message in a thousandth of a second is a low guess for one worker.
+	d := max(a.cfg.RetryAfter, min(time.Duration(ahead)*time.Millisecond, 30*time.Second))
+	h.Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
+}

@@ -1,0 +1,287 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/producer"
+)
+
+// submission is a request that has been read, and what became of it.
+type submission struct {
+	request producer.Request
+	info    model.Info
+	short   bool // the input came as {"input": …}
+	single  bool // and was one row without its batch axis
+	ticket  job.Ticket
+	created time.Time
+	// duplicate says that the job was there already.
+	duplicate bool
+}
+
+// read makes a submission of a request, without submitting it.
+func (a *API) read(w *response, r *http.Request) (*submission, error) {
+	name, version := r.PathValue("model"), r.PathValue("version")
+	info, err := a.model(name, version)
+	if err != nil {
+		return nil, err
+	}
+	query, err := queryOf(r)
+	if err != nil {
+		return nil, err
+	}
+	s := &submission{info: info}
+	q := &s.request
+	q.Model, q.Version, q.Tenant = name, version, a.tenant(r)
+	q.TraceParent = traceParent(r.Header.Get(job.HeaderTraceParent))
+	if q.Deadline, err = parseDeadline(r.Header.Get(job.HeaderDeadline)); err != nil {
+		return nil, err
+	}
+	if q.IdempotencyKey, err = parseKey(r.Header.Values(headerKey)); err != nil {
+		return nil, err
+	}
+	body, release, err := a.body(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return s, a.decode(s, body, query.Get("lane"))
+}
+
+// decode reads a body into s. Nothing of s aliases it afterwards.
+func (a *API) decode(s *submission, body []byte, lane string) error {
+	q := &s.request
+	m := members{lane: lane}
+	j := job.Job{Model: q.Model, Version: q.Version}
+	if err := job.DecodeRequestJSON(body, &j, a.cfg.Limits, m.take); err != nil {
+		return explain(err, s)
+	}
+	if j.Version != q.Version {
+		var err error
+		if s.info, err = a.model(q.Model, j.Version); err != nil {
+			return err
+		}
+		q.Version = j.Version
+	}
+	switch {
+	case m.input != nil && len(j.Inputs) > 0:
+		return explain(job.Invalidf("input", `expected either "input" or "inputs", got both`), s)
+	case m.input != nil:
+		s.short = true
+		var err error
+		if j.Inputs, s.single, err = a.shorthand(m.input, &s.info); err != nil {
+			return explain(err, s)
+		}
+	case len(j.Inputs) == 0:
+		return explain(job.Invalidf("inputs", `expected "inputs", a list of tensors, or for a model with one input "input", an array`), s)
+	}
+	if m.lane != "" {
+		var err error
+		if q.Lane, err = job.ParseLane(m.lane); err != nil {
+			return job.Invalidf("lane", `expected "interactive" or "bulk"`)
+		}
+	}
+	q.RequestID, q.Inputs, q.Outputs, q.Parameters = j.RequestID, j.Inputs, j.Outputs, j.Parameters
+	return nil
+}
+
+// members are those of a body that the Open Inference Protocol does not know.
+type members struct {
+	input []byte // raw JSON
+	lane  string
+	laned bool // the body has a lane
+}
+
+// take is offered each such member.
+func (m *members) take(name string, value []byte) error {
+	switch name {
+	case "input":
+		if m.input != nil {
+			return malformed(name, "the member is given twice")
+		}
+		m.input = value
+		return nil
+	case "lane":
+		lane := unquote(string(value))
+		if m.laned || m.lane != "" && m.lane != lane || lane == "" || len(value) == len(lane) {
+			return job.Invalidf(name, `expected "interactive" or "bulk", once`)
+		}
+		m.lane, m.laned = lane, true
+		return nil
+	}
+	return job.Invalidf(excerpt(name), `not a member of a request: expected "input" or "inputs", and if need be "outputs", "parameters", "id", "lane"`)
+}
+
+// excerpt makes a name that a client sent fit for an error.
+func excerpt(name string) string {
+	const limit = 64
+	if len(name) > limit {
+		name = strings.ToValidUTF8(name[:limit], "") + "…"
+	}
+	return strings.Trim(strconv.Quote(name), `"`)
+}
+
+// shorthand makes the one input tensor of {"input": …}.
+func (a *API) shorthand(raw []byte, info *model.Info) (inputs []job.Tensor, single bool, err error) {
+	sig := &info.Signature
+	if len(sig.Inputs) != 1 {
+		return nil, false, job.Invalidf("input", `the model has %d inputs: expected "inputs" with each of them by name`, len(sig.Inputs))
+	}
+	spec := &sig.Inputs[0]
+	shape, data, err := job.ScanArray("input", raw, spec.Datatype, a.cfg.Limits)
+	if err != nil {
+		return nil, false, err
+	}
+	shape, single, err = spec.Fit(shape, sig.Batchable)
+	if err != nil {
+		return nil, false, err
+	}
+	return []job.Tensor{{Name: spec.Name, Datatype: spec.Datatype, Shape: shape, Data: data}}, single, nil
+}
+
+// submitJob submits what read has made.
+func (a *API) submitJob(ctx context.Context, w *response, s *submission) error {
+	limited, cancel := context.WithTimeout(ctx, a.cfg.SubmitTimeout)
+	defer cancel()
+	sub, err := a.deps.Submitter.Submit(limited, s.request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return errClientGone
+		}
+		return explain(err, s)
+	}
+	s.ticket, s.created, s.duplicate, s.info = sub.Ticket, sub.CreatedAt, sub.Duplicate, sub.Info
+	w.ticket = sub.Ticket.String()
+	return nil
+}
+
+// model returns what is announced under a name and a version; "" is the one that is served.
+func (a *API) model(name, version string) (model.Info, error) {
+	if job.ValidName(name) {
+		if info, ok := a.deps.Models.Get(name, version); ok {
+			return info, nil
+		}
+		if known := a.deps.Models.Versions(name); len(known) > 0 {
+			return model.Info{}, job.Errorf(job.CodeUnknownModel, "model_version",
+				"no worker has announced this version of the model; the highest that is served is %s", known[0])
+		}
+	}
+	return model.Info{}, job.Errorf(job.CodeUnknownModel, "model", "no worker has announced a model of this name; GET /v1/models lists those that are served")
+}
+
+// body reads the body of a request. release must be called when nothing points into it any more.
+func (a *API) body(w *response, r *http.Request) (body []byte, release func(), err error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, nil, err
+	}
+	if r.ContentLength > a.cfg.MaxBodyBytes {
+		return nil, nil, a.tooLarge()
+	}
+	// Where the writer below cannot set deadlines, as in tests, there is no slow client either.
+	rc := http.NewResponseController(w.ResponseWriter)
+	_ = rc.SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
+	buf, _ := a.bodies.Get().(*[]byte)
+	release = func() {
+		if cap(*buf) <= maxPooled {
+			a.bodies.Put(buf)
+		}
+	}
+	*buf, err = readAll((*buf)[:0], http.MaxBytesReader(w.ResponseWriter, r.Body, a.cfg.MaxBodyBytes), r.ContentLength)
+	if err != nil {
+		release()
+		return nil, nil, a.bodyError(r, err, len(*buf))
+	}
+	_ = rc.SetReadDeadline(time.Now().Add(a.cfg.longestWait() + slack))
+	return *buf, release, nil
+}
+
+// maxPooled bounds the buffers that are kept for other requests, in bytes.
+const maxPooled = 1 << 20
+
+// readAll appends what r has to b. The length that the client announces is believed up to 64 KiB.
+func readAll(b []byte, r io.Reader, announced int64) ([]byte, error) {
+	const most = 64 << 10
+	if want := int(min(max(announced+1, 512), most)); cap(b) < want {
+		b = make([]byte, 0, want)
+	}
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}
+
+// bodyError says why a body could not be read.
+func (a *API) bodyError(r *http.Request, err error, got int) error {
+	var large *http.MaxBytesError
+	var slow net.Error
+	switch {
+	case errors.As(err, &large):
+		return a.tooLarge()
+	case errors.As(err, &slow) && slow.Timeout():
+		return &problem{code: codeSlowBody, detail: fmt.Sprintf("expected the whole body within %s", a.cfg.BodyTimeout)}
+	case r.ContentLength > 0:
+		return &problem{code: job.CodeMalformed, cause: err, detail: fmt.Sprintf("the body is truncated: expected %d bytes as Content-Length says, got %d", r.ContentLength, got)}
+	}
+	return &problem{code: job.CodeMalformed, cause: err, detail: "the body is truncated, or is not in the coding that its headers say"}
+}
+
+func (a *API) tooLarge() error {
+	return &problem{code: job.CodeTooLarge, detail: fmt.Sprintf("expected a body of at most %d bytes", a.cfg.MaxBodyBytes)}
+}
+
+// checkContentType refuses a body that is not JSON in UTF-8. No type at all is taken for JSON.
+func checkContentType(h http.Header) error {
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return &problem{code: codeMediaType, field: "Content-Encoding", detail: "expected a body that is not compressed"}
+	}
+	s := h.Get("Content-Type")
+	if s == "" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(s)
+	charset := params["charset"]
+	if err != nil || media != job.ContentTypeJSON && !strings.HasSuffix(media, "+json") || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return &problem{code: codeMediaType, field: "Content-Type", detail: "expected application/json in UTF-8"}
+	}
+	return nil
+}
+
+// queryOf reads the query of a request.
+func queryOf(r *http.Request) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil //nolint:nilnil // no query is no error
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, malformed("query", "expected name=value pairs, percent-encoded and joined by &")
+	}
+	return q, nil
+}
+
+// traceParent returns a W3C trace context, "" if it is none: the standard says to go on without.
+func traceParent(s string) string {
+	if len(s) < 55 || len(s) > 128 || s[2] != '-' || s[35] != '-' || s[52] != '-' || strings.Trim(s, "0123456789abcdef-") != "" {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,205 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// handler answers one route. An error that it returns is answered as a problem; it must not have written then.
+type handler func(w *response, r *http.Request) error
+
+// route is one method of one path.
+type route struct {
+	method, path string
+	handle       handler
+	about        string // for the index
+}
+
+func (a *API) table() []route {
+	list := []route{
+		{"GET", "/{$}", a.index, "this list"},
+		{"POST", "/v1/models/{model}/jobs", a.submit, "submit a job"},
+		{"POST", "/v1/models/{model}/versions/{version}/jobs", a.submit, "submit a job for one version of a model"},
+		{"GET", "/v1/jobs/{id}", a.getJob, "the state or the result of a job; ?wait=20s waits for the result"},
+		{"DELETE", "/v1/jobs/{id}", a.cancelJob, "cancel a job"},
+		{"POST", "/v1/models/{model}/predict", a.predict, `submit and wait: {"input": …} gives {"prediction": …}`},
+		{"POST", "/v1/models/{model}/versions/{version}/predict", a.predict, "the same with one version of a model"},
+		{"GET", "/v1/models", a.listModels, "the models that are served"},
+		{"GET", "/v1/models/{model}", a.getModel, "what a model takes and gives"},
+		{"GET", "/v1/models/{model}/versions/{version}", a.getModel, "what one version of a model takes and gives"},
+		{"GET", "/problems/{problem}", a.getProblem, "what an error means"},
+		{"GET", "/healthz", a.health, "200 while the process lives"},
+		{"GET", "/readyz", a.readyz, "200 when everything behind the API answers"},
+	}
+	if a.deps.Gatherer != nil {
+		metrics := promhttp.HandlerFor(a.deps.Gatherer, promhttp.HandlerOpts{})
+		list = append(list, route{"GET", "/metrics", func(w *response, r *http.Request) error {
+			metrics.ServeHTTP(w, r)
+			return nil
+		}, "metrics for Prometheus"})
+	}
+	return list
+}
+
+// routes makes the handler of every route. A path that takes other methods, or none, has a handler of its own, so that
+// these answers are problems too.
+func (a *API) routes() http.Handler {
+	mux := http.NewServeMux()
+	methods := make(map[string][]string)
+	for _, rt := range a.table() {
+		mux.Handle(rt.method+" "+rt.path, a.wrap(rt.path, rt.handle))
+		methods[rt.path] = append(methods[rt.path], rt.method)
+		if rt.method == http.MethodGet {
+			methods[rt.path] = append(methods[rt.path], http.MethodHead)
+		}
+	}
+	for path, list := range methods {
+		slices.Sort(list)
+		allow := strings.Join(list, ", ")
+		mux.Handle(path, a.wrap(path, func(w *response, _ *http.Request) error {
+			w.Header().Set("Allow", allow)
+			return &problem{code: codeMethodNotAllowed, detail: "expected " + allow}
+		}))
+	}
+	mux.Handle("/", a.wrap("none", func(*response, *http.Request) error {
+		return &problem{code: codeNotFound, detail: "nothing is served under this path; GET / lists the routes"}
+	}))
+	return mux
+}
+
+// wrap gives a handler what all of them have: an answer for errors and panics, a log line and metrics. path is the
+// route's pattern, never what the client sent, so that it may be a label.
+func (a *API) wrap(path string, h handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		w := &response{ResponseWriter: rw}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler { //nolint:errorlint // the documented sentinel of net/http
+					panic(v)
+				}
+				a.log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked",
+					slog.String("route", path), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+				if w.status == 0 {
+					a.writeProblem(w, problemOf(errPanic), "")
+				}
+			}
+			a.observe(w, r, path, time.Since(start))
+		}()
+		if err := h(w, r); err != nil {
+			a.fail(w, r, path, err)
+		}
+	})
+}
+
+var errPanic = errors.New("a handler panicked")
+
+// fail answers with the problem of err, and logs what is ours to look at.
+func (a *API) fail(w *response, r *http.Request, path string, err error) {
+	if errors.Is(err, errClientGone) || r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		w.status = statusClientGone
+		return
+	}
+	p := problemOf(err)
+	switch status := typeOf(p.code).status; {
+	case p.code == job.CodeInternal:
+		a.log.LogAttrs(r.Context(), slog.LevelError, "a request failed", slog.String("route", path), slog.String("error", err.Error()))
+	case status == http.StatusServiceUnavailable:
+		a.log.LogAttrs(r.Context(), slog.LevelDebug, "a request was turned away", slog.String("route", path), slog.String("error", err.Error()))
+	}
+	a.writeProblem(w, p, instance(r, p))
+}
+
+// statusClientGone is counted, never sent.
+const statusClientGone = 499
+
+// instance names what a problem is about: its job, or else the request's path.
+func instance(r *http.Request, p *problem) string {
+	if p.ticket != "" {
+		return jobPath(p.ticket)
+	}
+	const limit = 256
+	path := r.URL.EscapedPath()
+	if len(path) > limit {
+		return ""
+	}
+	return path
+}
+
+func jobPath(ticket string) string { return "/v1/jobs/" + url.PathEscape(ticket) }
+
+// observe counts and logs one request.
+func (a *API) observe(w *response, r *http.Request, path string, took time.Duration) {
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	a.metrics.request(path, r.Method, status, took)
+	if !a.log.Enabled(r.Context(), slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", knownMethod(r.Method)), slog.String("route", path),
+		slog.Int("status", status), slog.Duration("took", took),
+	}
+	if w.ticket != "" {
+		attrs = append(attrs, slog.String("job", w.ticket))
+	}
+	a.log.LogAttrs(r.Context(), slog.LevelDebug, "request", attrs...)
+}
+
+// response is a ResponseWriter that remembers what the log and the metrics need.
+type response struct {
+	http.ResponseWriter
+	status int    // 0: nothing written yet
+	ticket string // of the job that the request was about
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap serves http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// send writes a whole answer. A client that is gone has no use for the error.
+func send(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// sendJSON is send for a JSON document.
+func sendJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", job.ContentTypeJSON)
+	send(w, status, body)
+}

@@ -1,0 +1,110 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// jobView is what the API shows of a job.
+type jobView struct {
+	ticket job.Ticket
+	state  job.State
+	result *job.Result // of a finished job
+	// Of an unfinished job, as far as it is known:
+	model, version string
+	created        time.Time
+	ahead          int  // messages before it
+	placed         bool // ahead is known
+}
+
+// tenant says who asks. Everybody is the default tenant until keys tell them apart.
+func (a *API) tenant(*http.Request) string { return job.DefaultTenant }
+
+// ticketOf reads the job of the path. What cannot be a ticket is an unknown job.
+func (a *API) ticketOf(w *response, r *http.Request) (job.Ticket, error) {
+	t, err := job.ParseTicket(r.PathValue("id"))
+	if err != nil {
+		return job.Ticket{}, &problem{code: codeUnknownJob, detail: err.Error()}
+	}
+	w.ticket = t.String()
+	return t, nil
+}
+
+// find derives the state of a job: its record says that it is finished, else its message says that it waits or runs,
+// else the record once more, since it may have been written and the message acknowledged in between; else there is no
+// such job.
+func (a *API) find(ctx context.Context, tenant string, t job.Ticket) (*jobView, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.LookupTimeout)
+	defer cancel()
+	v, err := a.finished(ctx, tenant, t)
+	if v != nil || err != nil {
+		return v, err
+	}
+	if !t.Bare() {
+		loc, err := a.deps.Queue.Locate(ctx, t)
+		if err == nil {
+			return pending(t, loc), nil
+		}
+		if !errors.Is(err, job.ErrNotFound) {
+			return nil, fmt.Errorf("look up job %s in the queue: %w", t, err)
+		}
+		v, err = a.finished(ctx, tenant, t)
+		if v != nil || err != nil {
+			return v, err
+		}
+	}
+	return nil, unknownJob(t)
+}
+
+// finished returns the view of a job that has a record, nil if it has none.
+func (a *API) finished(ctx context.Context, tenant string, t job.Ticket) (*jobView, error) {
+	records, err := a.deps.Results.Get(ctx, t.ID)
+	if err != nil {
+		return nil, fmt.Errorf("look up the result of job %s: %w", t, err)
+	}
+	if len(records) == 0 || records[0] == nil {
+		return nil, nil //nolint:nilnil // no record is no error
+	}
+	return view(tenant, t, records[0])
+}
+
+// view reads a record. A job of another tenant does not exist for this one.
+func view(tenant string, t job.Ticket, record []byte) (*jobView, error) {
+	result, err := job.DecodeRecord(t.ID, record)
+	if err != nil {
+		return nil, fmt.Errorf("job %s: %w", t, err)
+	}
+	if result.Tenant != tenant {
+		return nil, unknownJob(t)
+	}
+	return &jobView{ticket: t, state: result.State, result: &result}, nil
+}
+
+// pending is the view of a job that waits or runs.
+func pending(t job.Ticket, loc job.Location) *jobView {
+	return &jobView{ticket: t, state: loc.State, ahead: loc.Ahead, placed: loc.State == job.Queued, created: createdAt(t.ID)}
+}
+
+// createdAt reads the instant that a UUIDv7 carries; it is zero for an ID of another version.
+func createdAt(id job.ID) time.Time {
+	u := uuid.UUID(id)
+	if u.Version() != 7 {
+		return time.Time{}
+	}
+	return time.Unix(u.Time().UnixTime())
+}
+
+func unknownJob(t job.Ticket) *problem {
+	detail := "no such job, or its result has been deleted after its time to live"
+	if t.Bare() {
+		detail += `; an unfinished job is found only by the whole "id" that its submit returned`
+	}
+	return &problem{code: codeUnknownJob, detail: detail}
+}

@@ -1,0 +1,87 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// sendJob answers with a job. One that is not finished says when to ask again.
+func (a *API) sendJob(w *response, status int, v *jobView) {
+	if !v.state.Terminal() {
+		a.retryAfter(w.Header(), v.ahead)
+	}
+	sendJSON(w, status, appendJob(make([]byte, 0, sizeHint(v)), v))
+}
+
+// sizeHint estimates the JSON of a job, in bytes.
+func sizeHint(v *jobView) int {
+	n := 512
+	if v.result != nil {
+		for i := range v.result.Outputs {
+			n += 3*len(v.result.Outputs[i].Data) + 128
+		}
+	}
+	return n
+}
+
+// appendJob appends the JSON of a job; what does not apply is left out.
+func appendJob(b []byte, v *jobView) []byte {
+	o := object{b: append(b, '{')}
+	o.string("id", v.ticket.String())
+	o.string("status", v.state.String())
+	r := v.result
+	if r == nil {
+		o.text("model", v.model)
+		o.text("model_version", v.version)
+		o.time("created_at", v.created)
+		if v.placed {
+			o.int("position", v.ahead)
+		}
+		return o.end()
+	}
+	o.text("model", r.Model)
+	o.text("model_version", r.Version)
+	o.time("created_at", r.CreatedAt)
+	o.time("finished_at", r.FinishedAt)
+	if r.Attempts > 0 {
+		o.int("attempts", r.Attempts)
+	}
+	if r.State == job.Succeeded {
+		o.key("outputs")
+		o.b = append(o.b, '[')
+		for i := range r.Outputs {
+			if i > 0 {
+				o.b = append(o.b, ',')
+			}
+			o.b = job.AppendTensorJSON(o.b, &r.Outputs[i])
+		}
+		o.b = append(o.b, ']')
+	}
+	if r.Error != nil {
+		o.key("error")
+		o.b = appendProblem(o.b, problemOf(r.Error), "")
+	}
+	appendTimings(&o, r)
+	return o.end()
+}
+
+// appendTimings writes where the time of a job went, if a worker has seen it.
+func appendTimings(o *object, r *job.Result) {
+	t := r.Timings
+	if t == (job.Timings{}) {
+		return
+	}
+	o.key("timings")
+	in := object{b: append(o.b, '{')}
+	in.millis("queue_ms", t.Queue)
+	in.millis("batch_wait_ms", t.BatchWait)
+	in.millis("infer_ms", t.Infer)
+	if t.BatchRows > 0 {
+		in.int("batch_rows", t.BatchRows)
+	}
+	o.b = in.end()
+}
+
+// setLocation names the job's own resource.
+func setLocation(w http.ResponseWriter, ticket string) { w.Header().Set("Location", jobPath(ticket)) }

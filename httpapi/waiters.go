@@ -1,0 +1,223 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+)
+
+// waiters are the requests that wait for a job's record. One goroutine looks records up for all of them together:
+// those that a notice has named, and at each tick every one, since a notice may be lost. What is named while a look-up
+// is under way makes up the next, so the cost of a waiter falls with their number.
+type waiters struct {
+	results Results
+	log     *slog.Logger
+	metrics *metrics
+	timeout time.Duration // of one look-up
+	every   time.Duration
+	limit   int
+
+	mu    sync.Mutex
+	count int // seats taken
+	byID  map[job.ID][]*seat
+	due   map[job.ID]struct{}
+
+	wake   chan struct{} // holds one token when due is not empty
+	closed <-chan struct{}
+	close  context.CancelFunc
+}
+
+// seat is the right to wait. Whoever takes one must leave it.
+type seat struct {
+	w      *waiters
+	id     job.ID
+	record chan []byte // is sent the record once
+}
+
+// lookupChunk bounds the records of one look-up.
+const lookupChunk = 256
+
+// newWaiters returns waiters that are closed when ctx ends, by close or otherwise.
+func newWaiters(ctx context.Context, cancel context.CancelFunc, results Results, log *slog.Logger, m *metrics, cfg *Config) *waiters {
+	return &waiters{
+		results: results, log: log, metrics: m,
+		timeout: cfg.LookupTimeout, every: cfg.PollInterval, limit: cfg.MaxWaiters,
+		byID: make(map[job.ID][]*seat), due: make(map[job.ID]struct{}),
+		wake: make(chan struct{}, 1), closed: ctx.Done(), close: cancel,
+	}
+}
+
+// take returns a seat, or a problem if all are taken or the API is closed.
+func (w *waiters) take() (*seat, *problem) {
+	if w.isClosed() {
+		return nil, &problem{code: codeUnavailable, busy: true, detail: "this server is going down; try again"}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.count >= w.limit {
+		return nil, &problem{code: codeTooManyWaiters, busy: true, detail: "as many requests as allowed wait for results already; try again later"}
+	}
+	w.count++
+	w.metrics.waiters.Set(float64(w.count))
+	return &seat{w: w, record: make(chan []byte, 1)}, nil
+}
+
+func (w *waiters) isClosed() bool {
+	select {
+	case <-w.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// watch begins to wait for the job's record. With lookUp the record is looked up at once, in case that it stood before;
+// without, the caller does so after watch has returned.
+func (s *seat) watch(id job.ID, lookUp bool) {
+	s.id = id
+	s.w.mu.Lock()
+	s.w.byID[id] = append(s.w.byID[id], s)
+	if lookUp {
+		s.w.due[id] = struct{}{}
+	}
+	s.w.mu.Unlock()
+	if lookUp {
+		s.w.signal()
+	}
+}
+
+// leave gives the seat back.
+func (s *seat) leave() {
+	w := s.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count--
+	w.metrics.waiters.Set(float64(w.count))
+	others := slices.DeleteFunc(w.byID[s.id], func(o *seat) bool { return o == s })
+	if len(others) == 0 {
+		delete(w.byID, s.id)
+	} else {
+		w.byID[s.id] = others
+	}
+}
+
+// wait returns the record, or nil when the time is over, the API closes, or ctx ends.
+func (s *seat) wait(ctx context.Context, timeout time.Duration) []byte {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case record := <-s.record:
+		return record
+	case <-timer.C:
+	case <-s.w.closed:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// notice says that jobs are finished. It does not block.
+func (w *waiters) notice(ids []job.ID) {
+	w.mu.Lock()
+	for _, id := range ids {
+		if len(w.byID[id]) > 0 {
+			w.due[id] = struct{}{}
+		}
+	}
+	some := len(w.due) > 0
+	w.mu.Unlock()
+	if some {
+		w.signal()
+	}
+}
+
+func (w *waiters) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks records up until ctx ends.
+func (w *waiters) run(ctx context.Context) {
+	tick := time.NewTicker(w.every)
+	defer tick.Stop()
+	failing := false
+	for {
+		by := "notice"
+		var ids []job.ID
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+			ids = w.takeDue()
+		case <-tick.C:
+			by = "poll"
+			ids = w.all()
+		}
+		for chunk := range slices.Chunk(ids, lookupChunk) {
+			err := w.lookUp(ctx, chunk, by)
+			if (err != nil) != failing && ctx.Err() == nil {
+				failing = err != nil
+				w.report(err)
+			}
+		}
+	}
+}
+
+// report logs that look-ups began to fail, or work again.
+func (w *waiters) report(err error) {
+	if err != nil {
+		w.log.Error("cannot look up results for those who wait; trying again", "error", err)
+		return
+	}
+	w.log.Info("looking up results works again")
+}
+
+func (w *waiters) takeDue() []job.ID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := make([]job.ID, 0, len(w.due))
+	for id := range w.due {
+		if len(w.byID[id]) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	clear(w.due)
+	return ids
+}
+
+func (w *waiters) all() []job.ID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := make([]job.ID, 0, len(w.byID))
+	for id := range w.byID {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (w *waiters) lookUp(ctx context.Context, ids []job.ID, by string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	records, err := w.results.Get(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, record := range records {
+		if record == nil {
+			continue
+		}
+		for _, s := range w.byID[ids[i]] {
+			s.record <- record // holds one, and is sent one: the seat is forgotten here
+			w.metrics.wakeups.WithLabelValues(by).Inc()
+		}
+		delete(w.byID, ids[i])
+	}
+	return nil
+}
