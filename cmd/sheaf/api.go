@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/producer"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+// apiFlags adds the settings of the HTTP API.
+func apiFlags(cmd *cobra.Command, addr *string) *httpapi.Config {
+	cfg := httpapi.DefaultConfig()
+	fs := cmd.Flags()
+	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`ADDRESS` of the HTTP API; port 0 is any free one")
+	fs.DurationVar(&cfg.MaxWait, "max-wait", cfg.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
+	fs.DurationVar(&cfg.PredictTimeout, "predict-timeout", cfg.PredictTimeout, "how long /predict waits for its answer")
+	fs.IntVar(&cfg.MaxWaiters, "max-waiters", cfg.MaxWaiters, "requests that may wait at the same time")
+	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters")
+	return &cfg
+}
+
+// api is the HTTP shim, put together.
+type api struct {
+	cfg      httpapi.Config
+	handler  *httpapi.API
+	models   *model.Catalog
+	listener net.Listener
+	stop     context.CancelFunc
+}
+
+// newAPI wires the shim to an open queue and result store and starts to listen.
+func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits, q *queue.Queue, results resultstore.Store, registry *prometheus.Registry, logger *slog.Logger) (_ *api, err error) {
+	if err := q.EnsureStreams(ctx); err != nil {
+		return nil, withCode(exitUnreachable, err)
+	}
+	// The watch ends with the process, not with the signal: requests in flight still validate.
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	models := model.NewCatalog()
+	if err := producer.Watch(watch, q, models, logger); err != nil {
+		return nil, withCode(exitUnreachable, err)
+	}
+	pcfg := producer.DefaultConfig()
+	pcfg.Limits, pcfg.Logger = lim, logger
+	submitter, err := producer.New(q, models, pcfg)
+	if err != nil {
+		return nil, withCode(exitUsage, err)
+	}
+	cfg.Limits = lim
+	cfg.MaxBodyBytes = int64(lim.MaxBytes)
+	handler, err := httpapi.New(cfg, httpapi.Deps{
+		Submitter: submitter, Models: models, Results: results, Queue: q,
+		Ready: []httpapi.Check{
+			{Name: "nats", Run: q.Ready},
+			{Name: "results", Run: results.Ping},
+		},
+		Logger: logger, Registerer: registry, Gatherer: registry,
+	})
+	if err != nil {
+		return nil, withCode(exitUsage, fmt.Errorf("HTTP API settings: %w", err))
+	}
+	listener, err := listen(ctx, "addr", addr)
+	if err != nil {
+		handler.Close()
+		return nil, err
+	}
+	return &api{cfg: cfg, handler: handler, models: models, listener: listener, stop: stop}, nil
+}
+
+// run serves until ctx ends and requests in flight are answered or the drain time is over.
+func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
+	defer a.stop()
+	defer a.handler.Close()
+	return serveUntil(ctx, httpapi.NewServer(a.cfg, a.handler.Handler(), logger), a.listener, drain, logger)
+}

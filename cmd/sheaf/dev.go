@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/sheafml/sheaf/examples"
+	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/internal/telemetry"
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/queue/embedded"
+	"github.com/sheafml/sheaf/resultstore"
+	"github.com/sheafml/sheaf/worker"
+)
+
+// dev holds the settings of sheaf dev.
+type dev struct {
+	env       environment
+	addr      string
+	natsAddr  string
+	modelsDir string
+	dataDir   string
+	library   string
+	api       *httpapi.Config
+	worker    *worker.Config
+	queue     queue.Config
+	redis     *resultstore.Config
+	limits    *job.Limits
+	log       *telemetry.Config
+}
+
+func newDev(env environment) *cobra.Command {
+	d := &dev{env: env, queue: queue.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything in one process, with a demo model",
+		Long: `Run everything in one process: a NATS server, the results in memory, the HTTP API, one worker, and the demo model
+"digits" (handwritten digits, 8x8 pixels). Nothing else needs to be running.
+
+Without --data everything is forgotten at the end. With --data DIR jobs that are not finished survive a restart;
+results do so only with --redis-url.`,
+		Example: `  sheaf dev
+  sheaf dev --models ./models --data ./data
+  sheaf dev --redis-url redis://127.0.0.1:6379`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&d.modelsDir, "models", "", "`DIR` of models to serve beside the demo model")
+	fs.StringVar(&d.dataDir, "data", "", "`DIR` to keep the queue in; default: a temporary one")
+	fs.StringVar(&d.natsAddr, "nats-addr", "", "`ADDRESS` of the embedded NATS server; default: 127.0.0.1:4222, or a free port if that is taken")
+	asSettings(fs, "models", "data", "nats-addr")
+	d.api = apiFlags(cmd, &d.addr)
+	d.worker = workerFlags(cmd, &d.library)
+	d.redis = redisFlags(cmd)
+	d.redis.URL = ""
+	fs.Lookup("redis-url").DefValue = ""
+	fs.Lookup("redis-url").Usage = "Redis to keep the results in; default: memory (env SHEAF_REDIS_URL or REDIS_URL)"
+	laneFlags(cmd, &d.queue)
+	d.limits, d.log = limitFlags(cmd), logFlags(cmd)
+	return cmd
+}
+
+func (d *dev) run(ctx context.Context) error {
+	logger, err := newLogger(d.env.stderr, d.log)
+	if err != nil {
+		return err
+	}
+	data, cleanup, err := d.openData()
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+
+	loaded, err := d.loadModels(ctx, data, logger)
+	if err != nil {
+		return err
+	}
+	defer loaded.close()
+
+	server, err := d.startNATS(ctx, data, logger)
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+
+	registry := telemetry.NewRegistry()
+	d.queue.URL = server.ClientURL()
+	q, err := connectQueue(ctx, d.queue, queue.WithInProcess(server), queue.WithLogger(logger), queue.WithRegisterer(registry))
+	if err != nil {
+		return err
+	}
+	defer q.Close() //nolint:errcheck // the process ends
+
+	results, where, err := d.openResults(ctx, logger, registry)
+	if err != nil {
+		return err
+	}
+	defer results.Close() //nolint:errcheck // the process ends
+
+	pool, err := newPool(ctx, *d.worker, *d.limits, q, results, loaded, registry, logger)
+	if err != nil {
+		return err
+	}
+	a, err := newAPI(ctx, d.addr, *d.api, *d.limits, q, results, registry, logger)
+	if err != nil {
+		return err
+	}
+	// The worker outlives the API, so that requests in flight at Ctrl-C still get their answers.
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+	return runTogether(ctx,
+		func(ctx context.Context) error {
+			defer stopWorking()
+			return a.run(ctx, d.worker.DrainTimeout, logger)
+		},
+		func(ctx context.Context) error {
+			if err := pool.Run(working); err != nil {
+				return err
+			}
+			if ctx.Err() == nil && working.Err() == nil {
+				return errors.New("the worker ended by itself")
+			}
+			return nil
+		},
+		func(ctx context.Context) error {
+			if !waitUntil(ctx, func() bool { return a.announced(loaded) && pool.Ready() == nil }) {
+				return nil
+			}
+			return d.printBanner(a, server, where, data, loaded)
+		},
+	)
+}
+
+// openData returns the folder for the queue and the demo model, and what to do with it at the end.
+func (d *dev) openData() (dir string, cleanup func(), err error) {
+	if d.dataDir != "" {
+		if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
+			return "", nil, withCode(exitUsage, fmt.Errorf("--data: %w", err))
+		}
+		return d.dataDir, func() {}, nil
+	}
+	dir, err = os.MkdirTemp("", "sheaf-dev-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a temporary folder (--data names one to keep): %w", err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }, nil
+}
+
+// loadModels loads the models of --models and, unless one of them has its name, the demo model.
+func (d *dev) loadModels(ctx context.Context, data string, logger *slog.Logger) (*loadedModels, error) {
+	demo := filepath.Join(data, "demo-models")
+	files, err := examples.Models()
+	if err == nil {
+		err = extract(files, demo)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unpack the demo model: %w", err)
+	}
+	dirs := []string{demo}
+	if d.modelsDir != "" {
+		if _, err := os.ReadDir(d.modelsDir); err != nil {
+			return nil, withCode(exitUsage, fmt.Errorf("--models: %w", err))
+		}
+		dirs = []string{d.modelsDir}
+		own, _ := model.Scan(d.modelsDir) // its faults are reported when it is loaded
+		if !hasModel(own, examples.Digits) {
+			dirs = append(dirs, demo)
+		}
+	}
+	return loadModels(ctx, d.library, dirs, logger)
+}
+
+func hasModel(versions []model.Version, name string) bool {
+	for _, v := range versions {
+		if v.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// extract copies a file system into a folder, writing only what differs.
+func extract(from fs.FS, dir string) error {
+	return fs.WalkDir(from, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(dir, filepath.FromSlash(path))
+		if entry.IsDir() {
+			return os.MkdirAll(target, 0o750)
+		}
+		content, err := fs.ReadFile(from, path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, content, 0o600)
+	})
+}
+
+// startNATS starts the embedded server at the address asked for, or at the usual port, or at a free one.
+func (d *dev) startNATS(ctx context.Context, data string, logger *slog.Logger) (*embedded.Server, error) {
+	cfg := embedded.DefaultConfig()
+	cfg.StoreDir = filepath.Join(data, "nats")
+	cfg.Log = logger
+	addr := d.natsAddr
+	if addr == "" {
+		addr = "127.0.0.1:4222"
+		if l, err := listen(ctx, "nats-addr", addr); err == nil {
+			_ = l.Close()
+		} else {
+			addr = "127.0.0.1:0"
+		}
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		cfg.Host = host
+		cfg.Port, err = strconv.Atoi(port)
+	}
+	if err != nil {
+		return nil, withCode(exitUsage, fmt.Errorf("--nats-addr %q: expected HOST:PORT", addr))
+	}
+	if cfg.Port == 0 {
+		cfg.Port = -1 // the server's way to say any free port
+	}
+	server, err := embedded.Start(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	return server, nil
+}
+
+// openResults opens Redis if one is named, else memory. where says which, for people.
+func (d *dev) openResults(ctx context.Context, logger *slog.Logger, registry prometheus.Registerer) (store resultstore.Store, where string, err error) {
+	if d.redis.URL == "" {
+		memory := resultstore.DefaultMemoryConfig()
+		memory.DefaultTTL = d.redis.DefaultTTL
+		m, err := resultstore.NewMemory(memory, resultstore.WithRegisterer(registry))
+		return m, "in memory", withCode(exitUsage, err)
+	}
+	r, err := openRedis(ctx, *d.redis, resultstore.WithLogger(logger), resultstore.WithRegisterer(registry))
+	return r, "in Redis", err
+}
+
+// announced reports whether the API has heard of every model that the worker loaded.
+func (a *api) announced(loaded *loadedModels) bool {
+	for _, m := range loaded.models {
+		info := m.Info()
+		if _, ok := a.models.Get(info.Name, info.Version); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// waitUntil polls cond until it holds (true) or ctx ends (false).
+func waitUntil(ctx context.Context, cond func() bool) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// printBanner says where everything is and gives a command to copy.
+func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, loaded *loadedModels) error {
+	var b strings.Builder
+	url := baseURL(a.listener)
+	b.WriteString("\nSheaf is ready.\n\n")
+	fmt.Fprintf(&b, "  HTTP API   %s\n", url)
+	fmt.Fprintf(&b, "  metrics    %s/metrics\n", url)
+	fmt.Fprintf(&b, "  NATS       %s\n", server.ClientURL())
+	fmt.Fprintf(&b, "  results    %s\n", where)
+	if d.dataDir != "" {
+		fmt.Fprintf(&b, "  data       %s\n", data)
+	} else {
+		b.WriteString("  data       temporary, gone at the end; --data DIR keeps the queue\n")
+	}
+	for i, m := range loaded.models {
+		label := "models"
+		if i > 0 {
+			label = ""
+		}
+		info := m.Info()
+		fmt.Fprintf(&b, "  %-10s %s: %s\n", label, info.Key(), signatureLine(&info.Signature))
+	}
+	if hasDigits(loaded) {
+		body, err := examples.Digit()
+		if err != nil {
+			return fmt.Errorf("read the example: %w", err)
+		}
+		fmt.Fprintf(&b, "\nTry it. This is a handwritten %d; the prediction is the probability of each digit, from 0 to 9:\n\n", examples.DigitLabel)
+		fmt.Fprintf(&b, "curl -sS %s/v1/models/%s/predict -H 'Content-Type: application/json' -d '%s'\n\n",
+			url, examples.Digits, strings.TrimSpace(string(body)))
+	}
+	b.WriteString("Ctrl-C stops it.\n")
+	_, err := io.WriteString(d.env.stdout, b.String())
+	return err
+}
+
+func hasDigits(loaded *loadedModels) bool {
+	for _, m := range loaded.models {
+		if info := m.Info(); info.Name == examples.Digits {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/sheafml/sheaf/internal/telemetry"
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/model/onnx"
+	"github.com/sheafml/sheaf/queue"
+	"github.com/sheafml/sheaf/resultstore"
+	"github.com/sheafml/sheaf/worker"
+)
+
+// workerFlags adds the settings of a worker pool.
+func workerFlags(cmd *cobra.Command, library *string) *worker.Config {
+	cfg := worker.DefaultConfig()
+	fs := cmd.Flags()
+	fs.StringVar(library, "onnxruntime-lib", "", "ONNX Runtime's shared library; default: lib/ beside the program, then the system's")
+	fs.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long batches in flight may take after SIGTERM")
+	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "deliveries of a job before it counts as failed")
+	asSettings(fs, "onnxruntime-lib", "drain-timeout", "max-attempts")
+	return &cfg
+}
+
+// loadedModels are the models of a directory, ready to run.
+type loadedModels struct {
+	runtime *onnx.Runtime
+	models  []*onnx.Model
+	specs   []worker.Model
+}
+
+func (l *loadedModels) close() {
+	for _, m := range l.models {
+		_ = m.Close()
+	}
+	if l.runtime != nil {
+		_ = l.runtime.Close()
+	}
+}
+
+// loadModels loads the highest version of every model of the directories. A model that cannot be served is logged and
+// left out; it is an error if none is left.
+func loadModels(ctx context.Context, library string, dirs []string, logger *slog.Logger) (_ *loadedModels, err error) {
+	var versions []model.Version
+	var faults []error
+	for _, dir := range dirs {
+		found, err := model.Scan(dir)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		versions = append(versions, found...)
+	}
+	rt, err := onnx.Open(onnx.Config{Library: library})
+	if err != nil {
+		return nil, withCode(exitUnreachable, err)
+	}
+	l := &loadedModels{runtime: rt}
+	for _, v := range model.Latest(versions) {
+		m, err := rt.Load(ctx, v)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		l.models = append(l.models, m)
+		l.specs = append(l.specs, worker.Model{
+			Info:     m.Info(),
+			MaxRows:  v.Manifest.Batching.MaxRows,
+			MaxDelay: v.Manifest.Batching.MaxDelay, Instances: v.Manifest.InstanceCount(),
+			NewInstance: func() (worker.Instance, error) { return m.NewInstance() },
+		})
+	}
+	if len(l.models) == 0 {
+		l.close()
+		faults = append(faults, fmt.Errorf("no model to serve in %q: expected NAME/VERSION/model.onnx or NAME.onnx", dirs))
+		return nil, withCode(exitUsage, errors.Join(faults...))
+	}
+	for _, fault := range faults {
+		logger.Error("a model is not served", "error", fault)
+	}
+	return l, nil
+}
+
+func newWorker(env environment) *cobra.Command {
+	var modelsDir, opsAddr, library string
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run a pool of workers: fetch, batch, infer, settle",
+		Long: `Run a pool of workers over the models of a directory.
+
+DIR holds NAME/VERSION/model.onnx (with an optional NAME/model.yaml) or NAME.onnx; the highest version is served.
+Run as many of these processes as you like: they share the work. SIGTERM drains: batches in flight are finished,
+buffered jobs are handed back at once.`,
+		Args: exactArgs(),
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&modelsDir, "models", "models", "`DIR` of models")
+	fs.StringVar(&opsAddr, "ops-addr", "127.0.0.1:0", "`ADDRESS` of /healthz, /readyz and /metrics; port 0 is any free one")
+	asSettings(fs, "models", "ops-addr")
+	cfg := workerFlags(cmd, &library)
+	natsCfg, redisCfg, lim, logCfg := natsFlags(cmd), redisFlags(cmd), limitFlags(cmd), logFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		logger, err := newLogger(env.stderr, logCfg)
+		if err != nil {
+			return err
+		}
+		loaded, err := loadModels(ctx, library, []string{modelsDir}, logger)
+		if err != nil {
+			return err
+		}
+		defer loaded.close()
+		registry := telemetry.NewRegistry()
+		q, err := connectQueue(ctx, *natsCfg, queue.WithLogger(logger), queue.WithRegisterer(registry))
+		if err != nil {
+			return err
+		}
+		defer q.Close() //nolint:errcheck // the process ends
+		results, err := openRedis(ctx, *redisCfg, resultstore.WithLogger(logger), resultstore.WithRegisterer(registry))
+		if err != nil {
+			return err
+		}
+		defer results.Close() //nolint:errcheck // the process ends
+		pool, err := newPool(ctx, *cfg, *lim, q, results, loaded, registry, logger)
+		if err != nil {
+			return err
+		}
+		l, err := listen(ctx, "ops-addr", opsAddr)
+		if err != nil {
+			return err
+		}
+		logger.Info("worker is up", "models", modelNames(loaded), "ops", baseURL(l), "onnxruntime", loaded.runtime.Version())
+		return runTogether(ctx,
+			pool.Run,
+			func(ctx context.Context) error {
+				return serveUntil(ctx, newOpsServer(pool.Ready, registry), l, time.Second, logger)
+			},
+		)
+	}
+	return cmd
+}
+
+// newPool wires a pool to an open queue and result store.
+func newPool(ctx context.Context, cfg worker.Config, lim job.Limits, q *queue.Queue, results resultstore.Store, loaded *loadedModels, registry prometheus.Registerer, logger *slog.Logger) (*worker.Pool, error) {
+	if err := q.EnsureStreams(ctx); err != nil {
+		return nil, withCode(exitUnreachable, err)
+	}
+	cfg.Limits = lim
+	pool, err := worker.New(cfg, worker.Deps{Queue: q, Results: results, Logger: logger, Registerer: registry}, loaded.specs...)
+	return pool, withCode(exitUsage, err)
+}
+
+func modelNames(l *loadedModels) []string {
+	var names []string
+	for _, m := range l.models {
+		info := m.Info()
+		names = append(names, info.Key())
+	}
+	return names
+}
