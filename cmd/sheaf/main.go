@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -105,7 +106,7 @@ Settings: flag over environment (SHEAF_ and the flag's name in capitals; NATS_UR
 file of --config over the default.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          knownVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -134,6 +135,18 @@ file of --config over the default.`,
 		}
 	}
 	return root
+}
+
+// knownVerb refuses what is not a verb of the command, with what may have been meant.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%s has no verb %q", cmd.CommandPath(), args[0])
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(like, " or "))
+	}
+	return withCode(exitUsage, err)
 }
 
 // exactArgs is cobra.ExactArgs with an error that names what is missing and exit code 2.

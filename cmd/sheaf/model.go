@@ -23,7 +23,7 @@ func newModel(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
 		Short: "List and inspect models",
-		Args:  cobra.NoArgs,
+		Args:  knownVerb,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newModelList(env), newModelInspect(env))

@@ -204,7 +204,8 @@ func TestDrainedWorker(t *testing.T) {
 		t.Errorf("a drained worker exits with %d", code)
 	}
 	s.addWorker(t, "--interactive-ack-wait", "60m")
-	checkAll(t, s, append(first, second...))
+	checkAll(t, s, first)
+	checkAll(t, s, second)
 }
 
 // A process that cannot reach NATS or Redis at start says which, and exits with its own code.
