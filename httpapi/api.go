@@ -165,4 +165,6 @@ func NewServer(cfg Config, h http.Handler, logger *slog.Logger) *http.Server {
 const slack = 30 * time.Second
 
 // longestWait is the longest time that a handler may wait for a result.
-func (c *Config) longestWait() time.Duration { return max(c.MaxWait, c.PredictTimeout) + c.SubmitTimeout }
+func (c *Config) longestWait() time.Duration {
+	return max(c.MaxWait, c.PredictTimeout) + c.SubmitTimeout
+}

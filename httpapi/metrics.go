@@ -89,7 +89,7 @@ func (m *metrics) submitted(duplicate bool, err error) {
 }
 
 func submitOutcome(code job.Code) string {
-	switch code { //nolint:exhaustive // the others are no outcome of a submit
+	switch code {
 	case job.CodeMalformed, job.CodeInvalid, codeMediaType, codeSlowBody:
 		return "refused"
 	case job.CodeUnknownModel:

@@ -9,29 +9,28 @@ import (
 	"github.com/sheafml/sheaf/model"
 )
 
-// modelView is what the API shows of a model.
+// modelView is what the API shows of a model: its announcement, with durations in milliseconds, and what one request
+// may ask for.
 type modelView struct {
-	Name        string             `json:"name"`
-	Version     string             `json:"version"`
-	Versions    []string           `json:"versions,omitempty"` // of GET /v1/models/{model}: all that are served
-	Description string             `json:"description,omitempty"`
-	Platform    string             `json:"platform"`
-	Inputs      []model.TensorSpec `json:"inputs"`
-	Outputs     []model.TensorSpec `json:"outputs"`
-	Batchable   bool               `json:"batchable"`
-	Prediction  string             `json:"prediction"` // the output that /predict answers with
-	ResultTTL   string             `json:"result_ttl,omitempty"`
-	Deadline    string             `json:"deadline,omitempty"`
-	Digest      string             `json:"digest,omitempty"`
-	Metadata    map[string]string  `json:"metadata,omitempty"`
-	Limits      *limitsView        `json:"limits,omitempty"`
+	Name        string            `json:"name"`
+	Version     string            `json:"version"`
+	Versions    []string          `json:"versions,omitempty"` // of GET /v1/models/{model}: all that are served
+	Description string            `json:"description,omitempty"`
+	Platform    string            `json:"platform"`
+	Signature   model.Signature   `json:"signature"`
+	MaxRows     int               `json:"max_rows"`   // of one batch
+	Prediction  string            `json:"prediction"` // the output that /predict answers with
+	ResultTTL   int64             `json:"result_ttl_ms,omitempty"`
+	Deadline    int64             `json:"deadline_ms,omitempty"`
+	Digest      string            `json:"digest,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	Limits      *limitsView       `json:"limits,omitempty"`
 }
 
 // limitsView is what bounds one request.
 type limitsView struct {
 	BodyBytes int64 `json:"max_body_bytes"`
 	Rows      int   `json:"max_rows"`
-	BatchRows int   `json:"max_batch_rows"`
 	Elements  int   `json:"max_elements"`
 	Rank      int   `json:"max_rank"`
 }
@@ -39,17 +38,11 @@ type limitsView struct {
 func viewModel(i *model.Info) modelView {
 	v := modelView{
 		Name: i.Name, Version: i.Version, Description: i.Description, Platform: i.Platform,
-		Inputs: i.Signature.Inputs, Outputs: i.Signature.Outputs, Batchable: i.Signature.Batchable,
-		Prediction: i.Prediction, Digest: i.Digest, Metadata: i.Metadata,
+		Signature: i.Signature, MaxRows: i.MaxRows, Prediction: i.Prediction, Digest: i.Digest, Metadata: i.Metadata,
+		ResultTTL: i.ResultTTL.Milliseconds(), Deadline: i.Deadline.Milliseconds(),
 	}
-	if v.Prediction == "" && len(v.Outputs) > 0 {
-		v.Prediction = v.Outputs[0].Name
-	}
-	if i.ResultTTL > 0 {
-		v.ResultTTL = i.ResultTTL.String()
-	}
-	if i.Deadline > 0 {
-		v.Deadline = i.Deadline.String()
+	if v.Prediction == "" && len(i.Signature.Outputs) > 0 {
+		v.Prediction = i.Signature.Outputs[0].Name
 	}
 	return v
 }
@@ -76,7 +69,7 @@ func (a *API) getModel(w *response, r *http.Request) error {
 	v := viewModel(&info)
 	v.Versions = a.deps.Models.Versions(name)
 	v.Limits = &limitsView{
-		BodyBytes: a.cfg.MaxBodyBytes, Rows: a.cfg.Limits.MaxRows, BatchRows: info.MaxRows,
+		BodyBytes: a.cfg.MaxBodyBytes, Rows: a.cfg.Limits.MaxRows,
 		Elements: a.cfg.Limits.MaxElements, Rank: a.cfg.Limits.MaxRank,
 	}
 	return marshal(w, http.StatusOK, v)

@@ -56,29 +56,21 @@ func problemOf(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &e):
-		return &problem{code: e.Code, field: e.Field, detail: e.Detail, cause: hidden(err, e)}
+		return &problem{code: e.Code, field: e.Field, detail: e.Detail}
 	case errors.Is(err, producer.ErrTenantFull):
-		return &problem{code: codeTenantFull, busy: true, cause: err, detail: "too many jobs of this tenant wait for this model; try again later"}
+		return &problem{code: codeTenantFull, busy: true, detail: "too many jobs of this tenant wait for this model; try again later"}
 	case errors.Is(err, producer.ErrTooLarge):
-		return &problem{code: job.CodeTooLarge, cause: err, detail: "the job is larger than the queue takes in one message; split it into several jobs"}
+		return &problem{code: job.CodeTooLarge, detail: "the job is larger than the queue takes in one message; split it into several jobs"}
 	case errors.Is(err, producer.ErrFull):
-		return &problem{code: codeFull, busy: true, cause: err, detail: "the queue is full; try again later"}
+		return &problem{code: codeFull, busy: true, detail: "the queue is full; try again later"}
 	case errors.Is(err, producer.ErrUnavailable):
-		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "the queue is out of reach; try again later"}
+		return &problem{code: codeUnavailable, busy: true, detail: "the queue is out of reach; try again later"}
 	case errors.Is(err, resultstore.ErrUnavailable):
-		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "the result store is out of reach; try again later"}
+		return &problem{code: codeUnavailable, busy: true, detail: "the result store is out of reach; try again later"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &problem{code: codeUnavailable, busy: true, cause: err, detail: "a service behind the API did not answer in time; try again later"}
+		return &problem{code: codeUnavailable, busy: true, detail: "a service behind the API did not answer in time; try again later"}
 	}
-	return &problem{code: job.CodeInternal, cause: err, detail: "the server failed at this request; its log says why"}
-}
-
-// hidden returns err as a cause if it says more than e.
-func hidden(err error, e *job.Error) error {
-	if err == error(e) {
-		return nil
-	}
-	return err
+	return &problem{code: job.CodeInternal, detail: "the server failed at this request; its log says why"}
 }
 
 // writeProblem answers with p. instance names the request, or the job, that it is about.

@@ -30,61 +30,102 @@ const (
 )
 
 var problemTypes = [...]problemType{
-	{job.CodeMalformed, http.StatusBadRequest, "The request cannot be parsed",
-		"The body, the query or a header is not in the form that the route takes. Correct the request; field says where."},
-	{job.CodeInvalid, http.StatusUnprocessableEntity, "The request does not fit the model",
+	{
+		job.CodeMalformed, http.StatusBadRequest, "The request cannot be parsed",
+		"The body, the query or a header is not in the form that the route takes. Correct the request; field says where.",
+	},
+	{
+		job.CodeInvalid, http.StatusUnprocessableEntity, "The request does not fit the model",
 		"The request can be read, but it is not what the model takes: a name, a datatype, a shape or a value is wrong. " +
-			"field says where, detail what was expected and what was found, expected what the model takes."},
-	{job.CodeTooLarge, http.StatusRequestEntityTooLarge, "The request is too large",
-		"The body, or the job made of it, is larger than the limit. Split it into several jobs."},
-	{job.CodeUnknownModel, http.StatusNotFound, "No such model",
-		"No worker has announced a model of this name and version. GET /v1/models lists those that are served."},
-	{job.CodeInference, http.StatusUnprocessableEntity, "The model failed at this input",
-		"The job reached the model and the model refused this input. The same input will fail again."},
-	{job.CodeExhausted, http.StatusInternalServerError, "Every attempt at the job has failed",
+			"field says where, detail what was expected and what was found, expected what the model takes.",
+	},
+	{
+		job.CodeTooLarge, http.StatusRequestEntityTooLarge, "The request is too large",
+		"The body, or the job made of it, is larger than the limit. Split it into several jobs.",
+	},
+	{
+		job.CodeUnknownModel, http.StatusNotFound, "No such model",
+		"No worker has announced a model of this name and version. GET /v1/models lists those that are served.",
+	},
+	{
+		job.CodeInference, http.StatusUnprocessableEntity, "The model failed at this input",
+		"The job reached the model and the model refused this input. The same input will fail again.",
+	},
+	{
+		job.CodeExhausted, http.StatusInternalServerError, "Every attempt at the job has failed",
 		"The job was tried as often as the settings allow and never finished, for example because workers died at it. " +
-			"It is kept among the dead letters for the operator."},
-	{job.CodeExpired, http.StatusGatewayTimeout, "The job's deadline passed first",
-		"The job was not computed before its deadline and was dropped. Submit again with a later Sheaf-Deadline."},
-	{job.CodeCanceled, http.StatusConflict, "The job was canceled",
-		"Somebody canceled the job before it had a result."},
-	{job.CodeInternal, http.StatusInternalServerError, "Something is wrong on our side",
-		"A defect of the server. Its log has the details; the request may be tried again."},
-	{codeNotFound, http.StatusNotFound, "No such route",
-		"Nothing is served under this path. GET / lists the routes."},
-	{codeMethodNotAllowed, http.StatusMethodNotAllowed, "The route does not take this method",
-		"The path exists but not with this method. The header Allow lists the methods that it takes."},
-	{codeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
-		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json."},
-	{codeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
-		"The body of the request took longer than the limit to arrive. Send it again."},
-	{codeUnknownJob, http.StatusNotFound, "No such job",
+			"It is kept among the dead letters for the operator.",
+	},
+	{
+		job.CodeExpired, http.StatusGatewayTimeout, "The job's deadline passed first",
+		"The job was not computed before its deadline and was dropped. Submit again with a later Sheaf-Deadline.",
+	},
+	{
+		job.CodeCanceled, http.StatusConflict, "The job was canceled",
+		"Somebody canceled the job before it had a result.",
+	},
+	{
+		job.CodeInternal, http.StatusInternalServerError, "Something is wrong on our side",
+		"A defect of the server. Its log has the details; the request may be tried again.",
+	},
+	{
+		codeNotFound, http.StatusNotFound, "No such route",
+		"Nothing is served under this path. GET / lists the routes.",
+	},
+	{
+		codeMethodNotAllowed, http.StatusMethodNotAllowed, "The route does not take this method",
+		"The path exists but not with this method. The header Allow lists the methods that it takes.",
+	},
+	{
+		codeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
+		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json.",
+	},
+	{
+		codeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
+		"The body of the request took longer than the limit to arrive. Send it again.",
+	},
+	{
+		codeUnknownJob, http.StatusNotFound, "No such job",
 		"There is no job under this id: it was never submitted, or its result has been deleted after its time to live. " +
-			"An unfinished job is found only by the whole id that its submit returned."},
-	{codeFinished, http.StatusConflict, "The job is finished",
-		"A finished job cannot be canceled: its result stands. job_status says how it ended."},
-	{codeTenantFull, http.StatusTooManyRequests, "Too many of your jobs wait",
-		"As many jobs as allowed wait for this model already. Try again after Retry-After seconds."},
-	{codeFull, http.StatusServiceUnavailable, "The queue is full",
-		"More jobs wait than the queue may hold. Try again after Retry-After seconds."},
-	{codeUnavailable, http.StatusServiceUnavailable, "A service behind the API does not answer",
+			"An unfinished job is found only by the whole id that its submit returned.",
+	},
+	{
+		codeFinished, http.StatusConflict, "The job is finished",
+		"A finished job cannot be canceled: its result stands. job_status says how it ended.",
+	},
+	{
+		codeTenantFull, http.StatusTooManyRequests, "Too many of your jobs wait",
+		"As many jobs as allowed wait for this model already. Try again after Retry-After seconds.",
+	},
+	{
+		codeFull, http.StatusServiceUnavailable, "The queue is full",
+		"More jobs wait than the queue may hold. Try again after Retry-After seconds.",
+	},
+	{
+		codeUnavailable, http.StatusServiceUnavailable, "A service behind the API does not answer",
 		"The queue or the result store is out of reach. Try again after Retry-After seconds; with an Idempotency-Key a " +
-			"submit that was accepted all the same is not computed twice."},
-	{codeTooManyWaiters, http.StatusServiceUnavailable, "Too many requests wait for results",
-		"The server holds as many waiting requests as it may. Poll without wait, or try again after Retry-After seconds."},
-	{codeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",
-		"The job goes on. Poll the path in Location, or submit with a longer Prefer: wait."},
+			"submit that was accepted all the same is not computed twice.",
+	},
+	{
+		codeTooManyWaiters, http.StatusServiceUnavailable, "Too many requests wait for results",
+		"The server holds as many waiting requests as it may. Poll without wait, or try again after Retry-After seconds.",
+	},
+	{
+		codeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",
+		"The job goes on. Poll the path in Location, or submit with a longer Prefer: wait.",
+	},
 }
 
 // typeOf returns the problem type of a code; a code that it does not know, as a newer worker may write, is internal.
 func typeOf(code job.Code) *problemType {
 	var internal *problemType
 	for i := range problemTypes {
-		switch problemTypes[i].code {
-		case code:
-			return &problemTypes[i]
-		case job.CodeInternal:
-			internal = &problemTypes[i]
+		t := &problemTypes[i]
+		if t.code == code {
+			return t
+		}
+		if t.code == job.CodeInternal {
+			internal = t
 		}
 	}
 	return internal

@@ -108,7 +108,7 @@ func (m *members) take(name string, value []byte) error {
 	switch name {
 	case "input":
 		if m.input != nil {
-			return malformed(name, "the member is given twice")
+			return job.Errorf(job.CodeMalformed, name, "the member is given twice")
 		}
 		m.input = value
 		return nil

@@ -227,7 +227,7 @@ func catalog() *model.Catalog {
 		},
 	}
 	c.Put(digits)
-	digits.Version = "2"
+	digits.Version, digits.Deadline, digits.ResultTTL = "2", 5*time.Second, time.Hour
 	c.Put(digits)
 	c.Put(model.Info{
 		Name: "wine.red", Version: "1", Platform: model.PlatformONNX, MaxRows: 64, Prediction: "label",
@@ -304,6 +304,7 @@ func (r *rig) settle(t testing.TB, ticket job.Ticket, res job.Result) bool {
 
 // work makes the queue run every job at once, with the result that answer gives.
 func (r *rig) work(t testing.TB, answer func(j job.Job) job.Result) {
+	t.Helper()
 	r.queue.onPublish = func(ticket job.Ticket, j job.Job) {
 		res := answer(j)
 		res.Model, res.Version, res.CreatedAt, res.FinishedAt, res.Attempts = j.Model, "2", j.CreatedAt, time.Now(), 1

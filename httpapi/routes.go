@@ -86,23 +86,26 @@ func (a *API) wrap(path string, h handler) http.Handler {
 		start := time.Now()
 		w := &response{ResponseWriter: rw}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		defer func() {
-			if v := recover(); v != nil {
-				if v == http.ErrAbortHandler { //nolint:errorlint // the documented sentinel of net/http
-					panic(v)
-				}
-				a.log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked",
-					slog.String("route", path), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-				if w.status == 0 {
-					a.writeProblem(w, problemOf(errPanic), "")
-				}
-			}
-			a.observe(w, r, path, time.Since(start))
-		}()
+		defer a.finish(w, r, path, start)
 		if err := h(w, r); err != nil {
 			a.fail(w, r, path, err)
 		}
 	})
+}
+
+// finish is deferred: it turns a panic into an answer, and counts and logs the request.
+func (a *API) finish(w *response, r *http.Request, path string, start time.Time) {
+	if v := recover(); v != nil {
+		if v == http.ErrAbortHandler { //nolint:errorlint // the documented sentinel of net/http
+			panic(v)
+		}
+		a.log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked",
+			slog.String("route", path), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		if w.status == 0 {
+			a.writeProblem(w, problemOf(errPanic), "")
+		}
+	}
+	a.observe(w, r, path, time.Since(start))
 }
 
 var errPanic = errors.New("a handler panicked")

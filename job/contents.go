@@ -3,6 +3,7 @@ package job
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -136,7 +137,7 @@ func (c *contentsReader) packed(b []byte) *Error {
 			return err
 		}
 		if c.data == nil {
-			c.data = b[:len(b):len(b)]
+			c.data = slices.Clip(b)
 		} else {
 			c.data = append(c.data, b...)
 		}
@@ -171,8 +172,8 @@ func (c *contentsReader) element(v uint64) *Error {
 		}
 	case Int8, Int16, Int32:
 		signed := int32(v) //nolint:gosec // an int32 field keeps its low bits
-		v, fits = uint64(signed), signed >= math.MinInt32>>(32-8*c.dt.Size()) && signed <= math.MaxInt32>>(32-8*c.dt.Size())
-		if !fits {
+		v = uint64(signed) //nolint:gosec // two's complement is the raw form
+		if unused := 32 - 8*c.dt.Size(); signed < math.MinInt32>>unused || signed > math.MaxInt32>>unused {
 			return Invalidf("."+c.name, "element %d: %d does not fit %s", c.count-1, signed, c.dt)
 		}
 	case Uint8, Uint16, Uint32:

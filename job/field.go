@@ -31,7 +31,7 @@ func (f *fieldReader) next() bool {
 		return false
 	}
 	num, typ, n := protowire.ConsumeTag(f.rest)
-	if n < 0 {
+	if n < 0 || num > protowire.MaxValidNumber {
 		f.bad = true
 		return false
 	}

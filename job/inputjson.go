@@ -37,8 +37,8 @@ type inputReader struct {
 	seen     memberSet
 }
 
-func (in *inputReader) member(name string) *Error {
-	switch name {
+func (in *inputReader) member(name []byte) *Error {
+	switch string(name) {
 	case "name":
 		return in.known(memberName, ".name", func() *Error { return in.name(&in.t.Name) })
 	case "shape":
@@ -109,8 +109,8 @@ func (in *inputReader) inputParameters() *Error {
 	if in.word("null") {
 		return nil
 	}
-	return in.object(func(name string) *Error {
-		if name == "binary_data_size" {
+	return in.object(func(name []byte) *Error {
+		if string(name) == "binary_data_size" {
 			return Invalidf(".binary_data_size", "binary data after the JSON is not supported yet: put the data into `data`")
 		}
 		return in.skip(0)

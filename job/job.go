@@ -143,8 +143,12 @@ func (l Limits) Validate() error {
 		name  string
 		value int
 	}{
-		{"MaxBytes", l.MaxBytes}, {"MaxRows", l.MaxRows}, {"MaxRank", l.MaxRank},
-		{"MaxElements", l.MaxElements}, {"MaxTensors", l.MaxTensors}, {"MaxJobs", l.MaxJobs},
+		{"MaxBytes", l.MaxBytes},
+		{"MaxRows", l.MaxRows},
+		{"MaxRank", l.MaxRank},
+		{"MaxElements", l.MaxElements},
+		{"MaxTensors", l.MaxTensors},
+		{"MaxJobs", l.MaxJobs},
 	} {
 		if f.value < 1 {
 			errs = append(errs, fmt.Errorf("limit %s is %d: it must be positive", f.name, f.value))

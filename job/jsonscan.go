@@ -97,8 +97,8 @@ func (s *scanner) end() *Error {
 	return s.malformed("the end of the text")
 }
 
-// object calls member for each member of an object. member must consume the value.
-func (s *scanner) object(member func(name string) *Error) *Error {
+// object calls member for each member of an object. member must consume the value, and not keep the name.
+func (s *scanner) object(member func(name []byte) *Error) *Error {
 	if s.peek() != '{' {
 		return s.mismatch("an object")
 	}
@@ -111,7 +111,7 @@ func (s *scanner) object(member func(name string) *Error) *Error {
 		if s.peek() != '"' {
 			return s.malformed("a member's name in double quotes")
 		}
-		name, err := s.text()
+		name, err := s.stringBytes()
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (s *scanner) skip(depth int) *Error {
 	}
 	switch c := s.peek(); {
 	case c == '{':
-		return s.object(func(string) *Error { return s.skip(depth + 1) })
+		return s.object(func([]byte) *Error { return s.skip(depth + 1) })
 	case c == '[':
 		return s.skipArray(depth)
 	case c == '"':
@@ -219,11 +219,16 @@ func (s *scanner) text() (string, *Error) {
 	if s.peek() != '"' {
 		return "", s.mismatch("a string")
 	}
-	if b, ok := s.plainString(); ok {
-		return string(b), nil
-	}
-	b, err := s.appendString(nil)
+	b, err := s.stringBytes()
 	return string(b), err
+}
+
+// stringBytes consumes the string that starts here. What it returns aliases the text if there are no escapes.
+func (s *scanner) stringBytes() ([]byte, *Error) {
+	if b, ok := s.plainString(); ok {
+		return b, nil
+	}
+	return s.appendString(nil)
 }
 
 // plainString consumes a string without escapes and returns its bytes; false, and nothing consumed, if it has any or

@@ -13,6 +13,7 @@ type number struct {
 	digits   uint64 // the first 19 significant digits
 	exponent int    // the value is ±digits * 10^exponent, if exact
 	exact    bool   // digits are all of them
+	used     int    // how many digits there are, after leading zeros
 }
 
 // maxDigits is how many decimal digits any uint64 holds.
@@ -26,14 +27,11 @@ func (s *scanner) number() (number, *Error) {
 		n.negative = true
 		i++
 	}
-	used := 0
 	first := i
-	for i < len(src) && src[i]-'0' <= 9 {
-		n.digit(src[i], &used, 0)
-		i++
-		if src[first] == '0' {
-			break // nothing may follow a leading zero
-		}
+	if i < len(src) && src[i] == '0' {
+		i++ // nothing may follow a leading zero
+	} else {
+		i = n.run(src, i)
 	}
 	if i == first {
 		s.pos = i
@@ -41,16 +39,13 @@ func (s *scanner) number() (number, *Error) {
 	}
 	if i < len(src) && src[i] == '.' {
 		n.integer = false
-		i++
-		first = i
-		for i < len(src) && src[i]-'0' <= 9 {
-			n.digit(src[i], &used, -1)
-			i++
-		}
+		first = i + 1
+		i = n.run(src, first)
 		if i == first {
 			s.pos = i
 			return n, s.malformed("a digit")
 		}
+		n.exponent = first - i
 	}
 	if i < len(src) && src[i]|0x20 == 'e' {
 		n.integer = false
@@ -64,17 +59,21 @@ func (s *scanner) number() (number, *Error) {
 	return n, nil
 }
 
-// digit notes one digit; scale is -1 in the fraction. Leading zeros are not significant.
-func (n *number) digit(c byte, used *int, scale int) {
-	if *used == maxDigits {
-		n.exact = false
-		return
+// run notes the digits from i on and returns where they end. Leading zeros are not significant.
+func (n *number) run(src []byte, i int) int {
+	digits, used := n.digits, n.used
+	for ; i < len(src) && src[i]-'0' <= 9; i++ {
+		if used == maxDigits {
+			n.exact = false
+			continue
+		}
+		digits = digits*10 + uint64(src[i]-'0')
+		if digits != 0 {
+			used++
+		}
 	}
-	n.digits = n.digits*10 + uint64(c-'0')
-	n.exponent += scale
-	if n.digits != 0 {
-		*used++
-	}
+	n.digits, n.used = digits, used
+	return i
 }
 
 // exponent consumes what follows the 'e'.

@@ -117,7 +117,7 @@ func (d *recordDecoder) field(f *fieldReader) *Error {
 	r := &d.r
 	switch f.tag {
 	case recordState<<3 | wireVarint:
-		r.State = State(min(f.num, math.MaxUint8)) //nolint:gosec // bounded
+		r.State = State(min(f.num, math.MaxUint8))
 	case recordTenant<<3 | wireBytes:
 		return plainText(&r.Tenant, "tenant", f.bytes)
 	case recordModel<<3 | wireBytes:
@@ -200,13 +200,13 @@ func plainText(dst *string, field string, b []byte) *Error {
 }
 
 func appendMicros(b []byte, num protowire.Number, d time.Duration) []byte {
-	return appendUint(b, num, uint64(max(d.Microseconds(), 0))) //nolint:gosec // positive
+	return appendUint(b, num, uint64(max(d.Microseconds(), 0)))
 }
 
 func setMicros(d *time.Duration, field string, us uint64) *Error {
 	if us > math.MaxInt64/uint64(time.Microsecond) {
 		return Invalidf(field, "longer than a duration can be")
 	}
-	*d = time.Duration(us) * time.Microsecond //nolint:gosec // bounded
+	*d = time.Duration(us) * time.Microsecond
 	return nil
 }

@@ -59,12 +59,12 @@ const (
 	memberOutputs
 )
 
-func (r *requestReader) member(name string) *Error {
-	switch name {
+func (r *requestReader) member(name []byte) *Error {
+	switch string(name) {
 	case "id":
-		return r.known(memberID, name, func() *Error { return r.identifier(&r.j.RequestID) })
+		return r.known(memberID, "id", func() *Error { return r.identifier(&r.j.RequestID) })
 	case "model_name":
-		return r.known(memberModelName, name, func() *Error {
+		return r.known(memberModelName, "model_name", func() *Error {
 			var model string
 			if err := r.identifier(&model); err != nil {
 				return err
@@ -72,7 +72,7 @@ func (r *requestReader) member(name string) *Error {
 			return strip(wantModel(r.j, model))
 		})
 	case "model_version":
-		return r.known(memberModelVersion, name, func() *Error {
+		return r.known(memberModelVersion, "model_version", func() *Error {
 			var version string
 			if err := r.identifier(&version); err != nil {
 				return err
@@ -80,18 +80,18 @@ func (r *requestReader) member(name string) *Error {
 			return wantVersion(r.j, version, "")
 		})
 	case "parameters":
-		return r.known(memberParameters, name, r.parameters)
+		return r.known(memberParameters, "parameters", r.parameters)
 	case "inputs":
-		return r.known(memberInputs, name, func() *Error { return r.array(r.input) })
+		return r.known(memberInputs, "inputs", func() *Error { return r.array(r.input) })
 	case "outputs":
-		return r.known(memberOutputs, name, func() *Error {
+		return r.known(memberOutputs, "outputs", func() *Error {
 			if r.word("null") {
 				return nil
 			}
 			return r.array(r.output)
 		})
 	default:
-		return r.unknown(name)
+		return r.unknown(string(name))
 	}
 }
 
@@ -154,18 +154,19 @@ func (r *requestReader) parameters() *Error {
 	if r.word("null") {
 		return nil
 	}
-	err := r.object(func(name string) *Error {
+	err := r.object(func(name []byte) *Error {
 		if len(r.j.Parameters) >= maxParameters {
 			return Invalidf("", "expected at most %d parameters", maxParameters)
 		}
-		if name == "" || !ValidText(name, maxText) {
+		key, ok := text(name)
+		if !ok || key == "" {
 			return Invalidf("", "expected names without control characters, of 1 to %d bytes", maxText)
 		}
 		value, err := r.parameter()
 		if err != nil {
-			return under("."+excerpt([]byte(name)), err)
+			return under("."+excerpt(name), err)
 		}
-		r.j.Parameters = append(r.j.Parameters, Parameter{Name: name, Value: value})
+		r.j.Parameters = append(r.j.Parameters, Parameter{Name: key, Value: value})
 		return nil
 	})
 	if err != nil {
@@ -210,8 +211,8 @@ func (r *requestReader) output(i int) *Error {
 	}
 	var name string
 	var seen memberSet
-	err := r.object(func(member string) *Error {
-		if member != "name" {
+	err := r.object(func(member []byte) *Error {
+		if string(member) != "name" {
 			return r.skip(0)
 		}
 		if err := seen.once(0, ".name"); err != nil {

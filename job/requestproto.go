@@ -273,7 +273,7 @@ func parameterChoice(value *any, b []byte) *Error {
 			if f.num > math.MaxInt64 {
 				return Invalidf("parameters", "%d does not fit a signed 64-bit integer", f.num)
 			}
-			*value = int64(f.num) //nolint:gosec // bounded
+			*value = int64(f.num)
 		}
 	}
 	if f.bad {

@@ -57,7 +57,7 @@ func samples(tb testing.TB) []sample {
 		s(job.Int32, le(tb, int32(math.MinInt32), int32(math.MaxInt32)), "[-2147483648,2147483647]"),
 		s(job.Int64, le(tb, int64(math.MinInt64), int64(math.MaxInt64)), "[-9223372036854775808,9223372036854775807]"),
 		s(job.FP16, le(tb, uint16(0x0001), uint16(0xfbff)), "[5.9604645e-08,-65504]"),
-		s(job.BF16, le(tb, uint16(0x0001), uint16(0xff7f)), "[9.1835e-41,-338953140000000000000000000000000000000]"),
+		s(job.BF16, le(tb, uint16(0x0001), uint16(0xff7f)), "[9.1835e-41,-3.3895314e+38]"),
 		s(job.FP32, le(tb, float32(math.SmallestNonzeroFloat32), float32(-math.MaxFloat32)), "[1e-45,-3.4028235e+38]"),
 		s(job.FP64, le(tb, math.SmallestNonzeroFloat64, -math.MaxFloat64), "[5e-324,-1.7976931348623157e+308]"),
 		s(job.Bytes, elements("", "héllo \"\\\n\u2028😀"), "[\"\",\"héllo \\\"\\\\\\n\u2028😀\"]"),
@@ -72,8 +72,10 @@ func sampleJob(tb testing.TB) job.Job {
 		Lane: job.Bulk, Tenant: "acme", Model: "digits", Version: "3", RequestID: "order 66 é",
 		Outputs: []string{"probabilities", "label"},
 		Parameters: []job.Parameter{
-			{Name: "flag", Value: true}, {Name: "priority", Value: int64(-7)},
-			{Name: "scale", Value: 0.5}, {Name: "tag", Value: "ü"},
+			{Name: "flag", Value: true},
+			{Name: "priority", Value: int64(-7)},
+			{Name: "scale", Value: 0.5},
+			{Name: "tag", Value: "ü"},
 		},
 		CreatedAt: time.UnixMilli(1_750_000_000_123).UTC(), Deadline: time.UnixMilli(1_750_000_060_000).UTC(),
 		Reply: "_INBOX.abc.1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Idempotent: true,
@@ -125,7 +127,9 @@ func sheafEnvelope(jobs ...job.Job) *job.Envelope {
 }
 
 // diff compares; an empty list is no list.
-func diff(want, got any) string { return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateNaNs()) }
+func diff(want, got any) string {
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateNaNs())
+}
 
 // wantError fails unless err is a *job.Error of that code, field and detail.
 func wantError(t *testing.T, err error, code job.Code, field, detail string) {

@@ -103,7 +103,9 @@ func newArrayScan(s *scanner, dt Datatype, atMost int, lim Limits) *arrayScan {
 }
 
 // shape returns the shape that was found.
-func (a *arrayScan) shape() []int64 { return append(make([]int64, 0, max(a.rank, 0)), a.dims[:max(a.rank, 0)]...) }
+func (a *arrayScan) shape() []int64 {
+	return append(make([]int64, 0, max(a.rank, 0)), a.dims[:max(a.rank, 0)]...)
+}
 
 // value reads an array or a scalar at a depth.
 func (a *arrayScan) value(depth int) *Error {
@@ -186,9 +188,13 @@ func (a *arrayScan) element() *Error {
 		return a.boolean()
 	case Bytes:
 		return a.str()
+	default:
+		return a.numeric()
 	}
-	c := a.peek()
-	if c != '-' && (c < '0' || c > '9') {
+}
+
+func (a *arrayScan) numeric() *Error {
+	if c := a.peek(); c != '-' && (c < '0' || c > '9') {
 		return a.prefix(a.mismatch(kind(a.dt)))
 	}
 	n, err := a.number()
@@ -205,7 +211,7 @@ func (a *arrayScan) prefix(err *Error) *Error {
 
 // convert appends a number as an element.
 func (a *arrayScan) convert(n *number) *Error {
-	ok := true
+	var ok bool
 	switch a.dt {
 	case FP32:
 		var f float32
@@ -254,7 +260,7 @@ func appendInteger(data []byte, dt Datatype, n *number) ([]byte, bool) {
 // appendLittleEndian appends the lowest size bytes of v.
 func appendLittleEndian(data []byte, size int, v uint64) []byte {
 	for range size {
-		data = append(data, byte(v)) //nolint:gosec // the lowest byte is meant
+		data = append(data, byte(v))
 		v >>= 8
 	}
 	return data

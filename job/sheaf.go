@@ -189,7 +189,7 @@ func appendTime(b []byte, num protowire.Number, t time.Time) []byte {
 		return b
 	}
 	ms := min(max(t.UnixMilli(), 1), maxUnixMilli)
-	return appendUint(b, num, uint64(ms)) //nolint:gosec // positive
+	return appendUint(b, num, uint64(ms))
 }
 
 // appendUint appends a varint field, and nothing for 0.
@@ -203,5 +203,5 @@ func appendUint(b []byte, num protowire.Number, v uint64) []byte {
 
 // appendInt appends a count as a uint32 field; what does not fit is brought into its range.
 func appendInt(b []byte, num protowire.Number, v int) []byte {
-	return appendUint(b, num, uint64(min(max(v, 0), math.MaxInt32))) //nolint:gosec // positive
+	return appendUint(b, num, uint64(min(max(v, 0), math.MaxInt32)))
 }

@@ -111,7 +111,7 @@ func (t *Tensor) checkBytes(field string, want int) error {
 			return Invalidf(field+".data", "element %d: a BYTES element starts with its length as 4 bytes", n)
 		}
 		size := uint64(binary.LittleEndian.Uint32(rest))
-		if size > uint64(len(rest)-4) {
+		if size > uint64(len(rest)-4) { //nolint:gosec // at least 4 are left
 			return Invalidf(field+".data", "element %d: its length says %d bytes, %d are left", n, size, len(rest)-4)
 		}
 		rest, n = rest[4+size:], n+1

@@ -53,7 +53,7 @@ func appendPackedShape(b []byte, num protowire.Number, shape []int64) []byte {
 		size += protowire.SizeVarint(uint64(d)) //nolint:gosec // two's complement is the wire form
 	}
 	b = protowire.AppendTag(b, num, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size)) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(size))
 	for _, d := range shape {
 		b = protowire.AppendVarint(b, uint64(d)) //nolint:gosec // as above
 	}
@@ -74,7 +74,7 @@ func decodeTensor(b []byte, t *Tensor, shapes *[]int64, names *interner, maxRank
 			}
 			t.Name = name
 		case tensorDatatype<<3 | wireVarint:
-			t.Datatype = Datatype(min(f.num, math.MaxUint8)) //nolint:gosec // bounded
+			t.Datatype = Datatype(min(f.num, math.MaxUint8))
 		case tensorShape<<3 | wireBytes, tensorShape<<3 | wireVarint:
 			if err := appendShape(shapes, start, &f, maxRank); err != nil {
 				return err

@@ -98,4 +98,6 @@ func (c *Catalog) List() []Info {
 	return list
 }
 
-func byVersionDescending(info Info, version string) int { return compareVersions(version, info.Version) }
+func byVersionDescending(info Info, version string) int {
+	return compareVersions(version, info.Version)
+}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/sheafml/sheaf/job"
@@ -161,10 +162,8 @@ func (s *Signature) checkOutputs(wanted []string) error {
 		if s.OutputIndex(name) < 0 {
 			return job.Invalidf(path, "expected one of %s, got %s", names(s.Outputs), quoteName(name))
 		}
-		for _, earlier := range wanted[:i] {
-			if earlier == name {
-				return job.Invalidf(path, "output %q is asked for twice", name)
-			}
+		if slices.Contains(wanted[:i], name) {
+			return job.Invalidf(path, "output %q is asked for twice", name)
 		}
 	}
 	return nil

@@ -110,6 +110,17 @@ func TestAnnouncementsAreToldAcrossARestartOfTheServer(t *testing.T) {
 	if got := next(t, changes); got != (change{"digits/1", "a"}) {
 		t.Errorf("got %v", got)
 	}
+
+	server.Kill()
+	server.Wipe()
+	server.Start()
+	eventually(t, "another announcement is stored", func() bool {
+		return worker.EnsureStreams(t.Context()) == nil && worker.Announce(t.Context(), "digits/2", []byte("b")) == nil
+	})
+	got := map[change]bool{next(t, changes): true, next(t, changes): true}
+	if !got[change{"digits/1", withdrawn}] || !got[change{"digits/2", "b"}] {
+		t.Errorf("after the server lost everything: got %v", got)
+	}
 }
 
 func TestNothingIsWrittenForAnAnnouncementThatStands(t *testing.T) {

@@ -113,7 +113,7 @@ func (c *Config) client() (redis.UniversalClient, error) {
 		// Nearly all is pipelines, so they need no pool of their own beside a bored one; a batch of 64 small records
 		// fits the buffers, so it is one write.
 		PoolSize: c.PoolSize, PipelinePoolSize: -1,
-		ReadBufferSize: 32 << 10, WriteBufferSize: 64 << 10,
+		ReadBufferSize: 32 << 10, WriteBufferSize: 128 << 10,
 	}), nil
 }
 

@@ -9,11 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// expiry is a time to live as SET takes it.
-type expiry struct {
-	unit  string // EX or PX
-	count string
-}
+// expiry is a time to live as SET takes it: EX or PX, and a count, both strings. They are in interfaces here so that
+// they are put there once and not for each record.
+type expiry struct{ unit, count any }
 
 func newExpiry(ttl time.Duration) expiry {
 	if ttl%time.Second == 0 {

@@ -43,11 +43,15 @@ func OpenRedis(ctx context.Context, cfg Config, opts ...Option) (*Redis, error) 
 	return r, nil
 }
 
-// check makes one write as Finish does, which shows more than any version number: that Redis knows the command, that
-// the user may give it, and that it is taken.
+// check writes as Finish does, which shows more than any version number: that Redis knows the command, that the user
+// may give it, and that it is taken. Several keys are written to meet the nodes of a Cluster.
 func (r *Redis) check(ctx context.Context) error {
-	err := r.client.Do(ctx, "set", r.probeKey(0), "1", "NX", "GET", "PX", "1000").Err()
-	if err == nil || errors.Is(err, redis.Nil) {
+	pipe := r.client.Pipeline()
+	for i := range probes {
+		pipe.Do(ctx, "set", r.probeKey(i), "1", "NX", "GET", "PX", "1000")
+	}
+	err := execute(ctx, pipe)
+	if err == nil {
 		return nil
 	}
 	said := err.Error()

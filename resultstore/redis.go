@@ -81,16 +81,12 @@ func (r *Redis) get(ctx context.Context, ids []job.ID) ([][]byte, error) {
 	for i, id := range ids {
 		cmds[i] = pipe.Get(ctx, r.key(id))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if err := execute(ctx, pipe); err != nil {
 		return nil, err
 	}
 	for i, cmd := range cmds {
-		v, err := cmd.Result()
-		switch {
-		case err == nil:
+		if v, err := cmd.Result(); err == nil {
 			records[i] = []byte(v)
-		case !errors.Is(err, redis.Nil):
-			return nil, err
 		}
 	}
 	return records, nil
@@ -99,8 +95,8 @@ func (r *Redis) get(ctx context.Context, ids []job.ID) ([][]byte, error) {
 // probeKey is a key that no job has.
 func (r *Redis) probeKey(i int) string { return r.prefix + "probe-" + strconv.Itoa(i) }
 
-// clusterProbes is how many keys Ping tries in a Cluster, so that some fall to each of a few primaries.
-const clusterProbes = 16
+// probes is how many keys stand for all of them, so that in a Cluster some fall to each of a few primaries.
+const probes = 16
 
 // Ping implements Store. It asks for a write that can change nothing, an overwrite of a key that is not there, so that
 // all that keeps Redis from taking records (read-only, full, no disk, too few replicas) shows. It is one round trip.
@@ -108,27 +104,31 @@ func (r *Redis) Ping(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	probes := 1
+	keys := 1
 	if r.cluster {
-		probes = clusterProbes
+		keys = probes
 	}
 	pipe := r.client.Pipeline()
-	for i := range probes {
+	for i := range keys {
 		key := r.probeKey(i)
 		pipe.Get(ctx, key)
 		pipe.Do(ctx, "set", key, "", "XX")
 	}
-	cmds, err := pipe.Exec(ctx)
-	if errors.Is(err, redis.Nil) {
-		err = nil
-	}
+	return classify(ctx, execute(ctx, pipe))
+}
+
+// execute sends what is queued and returns the first error. That a key is not there is none.
+func execute(ctx context.Context, pipe redis.Pipeliner) error {
+	cmds, err := pipe.Exec(ctx) // its error is the first command's, Nil too, which would hide another's
 	for _, cmd := range cmds {
 		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
-			err = e
-			break
+			return e
 		}
 	}
-	return classify(ctx, err)
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
 }
 
 // Close implements Store. What is under way fails with ErrClosed. Closing twice is no error.

@@ -25,12 +25,15 @@ type fakeBroker struct {
 
 	mu      sync.Mutex
 	waiting [2][]*fakeMessage
-	arrived chan struct{}
+	arrived [2]chan struct{}
 	all     []*fakeMessage
 	dead    []string
 	done    []job.ID
 	replies []fakeReply
 	down    error
+	fetches int
+
+	buryFails error
 }
 
 type fakeReply struct {
@@ -54,7 +57,7 @@ type fakeMessage struct {
 }
 
 func newFakeBroker() *fakeBroker {
-	return &fakeBroker{ackWait: 10 * time.Second, arrived: make(chan struct{}, 1)}
+	return &fakeBroker{ackWait: 10 * time.Second, arrived: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
 }
 
 // publish puts a message into a lane.
@@ -76,7 +79,7 @@ func (b *fakeBroker) publishAttempt(lane job.Lane, contentType string, body []by
 func (b *fakeBroker) put(m *fakeMessage) {
 	b.waiting[m.lane] = append(b.waiting[m.lane], m)
 	select {
-	case b.arrived <- struct{}{}:
+	case b.arrived[m.lane] <- struct{}{}:
 	default:
 	}
 }
@@ -92,8 +95,11 @@ func (b *fakeBroker) Open(_ context.Context, lane job.Lane, model string) (sourc
 func (b *fakeBroker) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.ID, reason string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.buryFails != nil {
+		return b.buryFails
+	}
 	b.dead = append(b.dead, fmt.Sprintf("%d %s", len(ids), reason))
-	return b.down
+	return nil
 }
 
 func (b *fakeBroker) NotifyDone(ids []job.ID) error {
@@ -142,6 +148,7 @@ func (s *fakeSource) Fetch(ctx context.Context, limit int, wait time.Duration, f
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	came := 0
+	s.broker.locked(func() { s.broker.fetches++ })
 	for {
 		var batch []*fakeMessage
 		b := s.broker
@@ -167,16 +174,7 @@ func (s *fakeSource) Fetch(ctx context.Context, limit int, wait time.Duration, f
 			return came, nil
 		}
 		select {
-		case <-s.broker.arrived:
-			// The other lane's fetcher may be the one that has to wake up.
-			s.broker.locked(func() {
-				if len(s.broker.waiting[1-s.lane]) > 0 {
-					select {
-					case s.broker.arrived <- struct{}{}:
-					default:
-					}
-				}
-			})
+		case <-s.broker.arrived[s.lane]:
 		case <-timer.C:
 			return came, nil
 		case <-ctx.Done():
@@ -207,7 +205,11 @@ func (m *fakeMessage) Retry(delay time.Duration) error {
 	defer m.broker.mu.Unlock()
 	m.held = false
 	m.retries = append(m.retries, delay)
-	m.broker.put(m)
+	if delay == 0 {
+		m.broker.put(m)
+		return nil
+	}
+	time.AfterFunc(delay, func() { m.broker.locked(func() { m.broker.put(m) }) })
 	return nil
 }
 
@@ -229,7 +231,10 @@ type fakeStore struct {
 
 func newFakeStore() *fakeStore { return &fakeStore{records: make(map[job.ID][]byte)} }
 
-func (s *fakeStore) Ping(context.Context) error { return s.down }
+func (s *fakeStore) Ping(context.Context) (err error) {
+	s.set(func() { err = s.down })
+	return err
+}
 
 func (s *fakeStore) Finish(ctx context.Context, entries []resultstore.Entry) ([]resultstore.Outcome, error) {
 	s.mu.Lock()

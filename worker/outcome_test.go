@@ -46,14 +46,13 @@ func TestEachJobGetsItsOwnRows(t *testing.T) {
 
 func TestResultSaysWhatHappened(t *testing.T) {
 	inRig(t, func(r *rig) {
-		r.double(func(*model.Batch, []float32) error { time.Sleep(time.Second); return nil })
+		r.double(func(*model.Batch, []float32) error { takes(time.Second); return nil })
 		first, second, third := doubleJob(t, 1), doubleJob(t, 2, 3), doubleJob(t, 4)
 		second.RequestID = "mine"
 		r.publish(job.Interactive, first)
 		r.publish(job.Interactive, second) // wait together until the first is through
 		r.publish(job.Interactive, third)
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
+		r.pass(3 * time.Second)
 		got := r.wantDoubled(second)
 		want := job.Timings{Queue: 0, BatchWait: time.Second, Infer: time.Second, BatchRows: 3}
 		if got.Timings != want {
@@ -233,8 +232,7 @@ func TestShortOfResourcesIsTriedAgain(t *testing.T) {
 		neighbour.Inputs[0].Shape = []int64{1, 1}
 		neighbour.Outputs = []string{"y"} // another group: its batch works
 		sent := r.publish(job.Interactive, j, neighbour)
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		r.pass(time.Minute)
 		if got := r.wantDoubled(j); got.Attempts != 3 {
 			t.Errorf("%d attempts, want 3", got.Attempts)
 		}
@@ -255,8 +253,7 @@ func TestShortOfResourcesForEverIsGivenUp(t *testing.T) {
 		r.double(func(*model.Batch, []float32) error { runs++; return model.ErrResources })
 		j := doubleJob(t, 9)
 		sent := r.publish(job.Interactive, j)
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		r.pass(time.Minute)
 		r.wantFailed(j, job.CodeExhausted)
 		r.wantAcked(sent)
 		if runs != r.cfg.MaxAttempts {
@@ -276,7 +273,7 @@ func TestDeadline(t *testing.T) {
 			for _, v := range values {
 				ran[v] = true
 			}
-			time.Sleep(10 * time.Second)
+			takes(10 * time.Second)
 			return nil
 		})
 		now := time.Now()
@@ -287,8 +284,7 @@ func TestDeadline(t *testing.T) {
 		fresh.Deadline = now.Add(time.Hour)
 		a := r.publish(job.Interactive, over, first)
 		b := r.publish(job.Interactive, waits, fresh)
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		r.pass(time.Minute)
 		for _, j := range []job.Job{over, waits} {
 			if got := r.wantFailed(j, job.CodeExpired); got.State != job.Expired {
 				t.Errorf("state %s, want expired", got.State)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
@@ -48,6 +49,15 @@ func (r *rig) double(before func(b *model.Batch, values []float32) error) {
 	r.t.Helper()
 	r.start(doublerModel(1, before))
 }
+
+// pass lets so much time go by.
+func (r *rig) pass(d time.Duration) {
+	takes(d)
+	synctest.Wait()
+}
+
+// takes is for work that takes its time.
+func takes(d time.Duration) { <-time.After(d) }
 
 // shutdown ends the pool and returns what Run returned.
 func (r *rig) shutdown() error {

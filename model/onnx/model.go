@@ -37,8 +37,10 @@ func (rt *Runtime) Load(ctx context.Context, v model.Version) (*Model, error) {
 }
 
 func (rt *Runtime) load(v model.Version) (*Model, error) {
-	if err := rt.check(); err != nil {
-		return nil, err
+	rt.loading.RLock()
+	defer rt.loading.RUnlock()
+	if rt.isClosed() {
+		return nil, errClosed
 	}
 	g, err := readGraph(v.Path)
 	if err != nil {
@@ -69,9 +71,7 @@ func (rt *Runtime) load(v model.Version) (*Model, error) {
 		return nil, loadError(v.Path, g, err)
 	}
 	m := &Model{rt: rt, info: info, session: session, plan: newPlan(g, sig), instances: make(map[*Instance]struct{})}
-	if err := rt.add(m); err != nil {
-		return nil, errors.Join(err, session.Destroy())
-	}
+	rt.add(m)
 	return m, nil
 }
 
@@ -144,16 +144,6 @@ func (m *Model) remove(in *Instance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.instances, in)
-}
-
-// check reports whether the runtime is open.
-func (rt *Runtime) check() error {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if rt.closed {
-		return errClosed
-	}
-	return nil
 }
 
 func valueNames(values []value) []string {

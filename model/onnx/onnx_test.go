@@ -80,7 +80,7 @@ func floats(values ...float32) []byte {
 func integers(values ...int64) []byte {
 	var b []byte
 	for _, v := range values {
-		b = binary.LittleEndian.AppendUint64(b, uint64(v)) //nolint:gosec // the bits are meant
+		b = binary.LittleEndian.AppendUint64(b, uint64(v))
 	}
 	return b
 }

@@ -3,7 +3,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 
@@ -14,6 +13,9 @@ import (
 type Config struct {
 	// Library is the path of the shared library, or of a directory that has it. Empty looks in the usual places, see
 	// FindLibrary.
+	//
+	// Official builds from 1.29 on report home unless ORT_DISABLE_TELEMETRY=1 is in the environment before Open; a program
+	// that lets its user choose the library sets it. 1.27 has nothing of the kind.
 	Library string
 }
 
@@ -24,6 +26,8 @@ func DefaultConfig() Config { return Config{} }
 type Runtime struct {
 	library string
 	version string
+
+	loading sync.RWMutex // held for reading through each Load, so that Close waits for them
 
 	mu     sync.Mutex
 	models map[*Model]struct{}
@@ -44,10 +48,6 @@ func Open(cfg Config) (*Runtime, error) {
 	}
 	if err := checkLibrary(path); err != nil {
 		return nil, err
-	}
-	// Official builds from 1.29 on report home unless this is set before the environment is made. 1.27 does not read it.
-	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
-		return nil, fmt.Errorf("open ONNX Runtime: %w", err)
 	}
 	ort.SetSharedLibraryPath(path)
 	// Every error comes back as a status, so nothing needs to be written to stderr behind the logger's back.
@@ -80,8 +80,10 @@ func (rt *Runtime) Version() string { return rt.version }
 // Library returns the path of the library.
 func (rt *Runtime) Library() string { return rt.library }
 
-// Close closes every model that is still loaded, which waits for their runs in flight, and unloads the library.
+// Close closes every model that is still loaded, which waits for what is being loaded and run, and unloads the library.
 func (rt *Runtime) Close() error {
+	rt.loading.Lock()
+	defer rt.loading.Unlock()
 	rt.mu.Lock()
 	if rt.closed {
 		rt.mu.Unlock()
@@ -105,20 +107,23 @@ func (rt *Runtime) Close() error {
 }
 
 // add registers a model that was loaded.
-func (rt *Runtime) add(m *Model) error {
+func (rt *Runtime) add(m *Model) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if rt.closed {
-		return errClosed
-	}
 	rt.models[m] = struct{}{}
-	return nil
 }
 
 func (rt *Runtime) remove(m *Model) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	delete(rt.models, m)
+}
+
+// isClosed reports whether Close was called.
+func (rt *Runtime) isClosed() bool {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	return rt.closed
 }
 
 var errClosed = errors.New("ONNX Runtime, or the model, is closed")

@@ -95,7 +95,7 @@ func compile(t *testing.T, source string) string {
 	}
 	file := writeFile(t, "library.c", []byte(source))
 	lib := strings.TrimSuffix(file, ".c") + ".so"
-	if out, err := exec.CommandContext(t.Context(), strings.TrimSpace(string(cc)), "-shared", "-fPIC", "-o", lib, file).CombinedOutput(); err != nil { //nolint:gosec // a test
+	if out, err := exec.CommandContext(t.Context(), strings.TrimSpace(string(cc)), "-shared", "-fPIC", "-o", lib, file).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return lib

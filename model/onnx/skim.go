@@ -64,7 +64,7 @@ func (s *skimmer) head(end int64) (protoField, error) {
 	if tag>>3 == 0 || tag>>3 > math.MaxInt32 {
 		return protoField{}, errNotProtobuf
 	}
-	f := protoField{number: int(tag >> 3), wire: int(tag & 7)} //nolint:gosec // checked above
+	f := protoField{number: int(tag >> 3), wire: int(tag & 7)}
 	switch f.wire {
 	case wireVarint:
 		f.varint, err = s.varint()

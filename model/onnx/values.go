@@ -20,10 +20,13 @@ func newStrings(i int, shape []int64, parts [][]byte) (ort.Value, error) {
 	list := make([]string, 0, n)
 	for _, part := range parts {
 		for len(part) > 0 {
-			if len(part) < 4 || uint64(binary.LittleEndian.Uint32(part)) > uint64(len(part)-4) || len(list) == n {
+			if len(part) < 4 || len(list) == n {
 				return nil, errShort
 			}
 			size := int(binary.LittleEndian.Uint32(part))
+			if size > len(part)-4 {
+				return nil, errShort
+			}
 			element := part[4 : 4+size]
 			// The binding passes C strings, which end at the first NUL: the model would see another text.
 			if bytes.IndexByte(element, 0) >= 0 {
