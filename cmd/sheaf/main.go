@@ -56,6 +56,8 @@ type environment struct {
 }
 
 func main() {
+	// The library that Sheaf brings has no telemetry. Whoever sets a newer one has it off all the same.
+	_ = os.Setenv("ORT_DISABLE_TELEMETRY", "1")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once: whoever asks twice means it.
 	context.AfterFunc(ctx, stop)
