@@ -18,7 +18,14 @@ import (
 // Limits.MaxBytes holds for each job. Limits.MaxRows is left to whoever knows whether the model has a batch axis.
 func DecodeMessage(env *Envelope, lim Limits) ([]Decoded, error) {
 	if env.contentType() == ContentTypeSheaf {
-		return decodeSheaf(env, lim)
+		jobs, err := decodeSheaf(env, lim)
+		if id, noID := ParseID(env.header(HeaderID)); err != nil && len(jobs) == 0 && noID == nil {
+			// The message's ID is that of its first job: whoever published it is to learn what became of it.
+			first := Decoded{Job: env.newJob(), Err: Errorf(CodeMalformed, "", "%v", err)}
+			first.Job.ID = id
+			jobs = append(jobs, first)
+		}
+		return jobs, err
 	}
 	d := Decoded{Job: env.newJob()}
 	d.Err = decodeRequest(env, &d.Job, lim)

@@ -207,6 +207,15 @@ func TestSheafMessageErrors(t *testing.T) {
 	}
 }
 
+// A sheaf that cannot be read at all fails under the ID of its message, which is its first job's.
+func TestSheafOfGarbageHasTheMessagesID(t *testing.T) {
+	env := envelope([]byte("garbage"), job.HeaderContentType, job.ContentTypeSheaf, job.HeaderID, uuidA)
+	got, err := job.DecodeMessage(env, job.DefaultLimits())
+	if err == nil || len(got) != 1 || got[0].Job.ID != mustID(t, uuidA) || got[0].Err == nil || got[0].Err.Code != job.CodeMalformed {
+		t.Errorf("got %+v, %v; want a malformed job under the message's ID, and an error", got, err)
+	}
+}
+
 func TestSheafLimits(t *testing.T) {
 	j := sampleJob(t)
 	env := sheafEnvelope(j)
