@@ -139,7 +139,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 func (a *API) Handler() http.Handler { return a.handler }
 
 // Close answers every waiting request at once with what is known, makes /readyz fail, and stops listening for notices.
-// Requests are still answered, but no longer wait. Call it first on the way down, then http.Server.Shutdown.
+// Requests are still answered, but no longer wait. On the way down call it while http.Server.Shutdown drains, a moment
+// before the drain time is over: short waits have then ended by themselves, and long ones are answered, not cut off.
 func (a *API) Close() { a.close() }
 
 // NewServer returns an http.Server with the timeouts that the API needs: a client that is slow to send its headers or

@@ -25,7 +25,7 @@ func (a *API) submit(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	v := &jobView{ticket: s.ticket, state: job.Queued, model: s.request.Model, version: s.request.Version, created: s.created}
+	v := &jobView{ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version, created: s.created}
 	wait := min(prefer.wait, a.cfg.MaxWait)
 	waited := false
 	if prefer.waits && wait > 0 {
@@ -89,7 +89,7 @@ func (a *API) getJob(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tenant := a.tenant(r)
+	tenant := a.scope(r)
 	var v *jobView
 	if wait = min(wait, a.cfg.MaxWait); wait > 0 && !a.waiters.isClosed() {
 		v, err = a.findWithin(r.Context(), tenant, t, wait)
@@ -132,7 +132,7 @@ func (a *API) cancelJob(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tenant := a.tenant(r)
+	tenant := a.scope(r)
 	v, err := a.find(r.Context(), tenant, t)
 	if err == nil && !v.state.Terminal() {
 		v, err = a.cancel(r.Context(), tenant, v)
@@ -157,7 +157,7 @@ func (a *API) cancel(ctx context.Context, tenant string, v *jobView) (*jobView, 
 		return nil, err
 	}
 	record := job.AppendRecord(nil, &job.Result{
-		ID: v.ticket.ID, State: job.Canceled, Tenant: tenant, Model: v.model, Version: v.version,
+		ID: v.ticket.ID, State: job.Canceled, Tenant: v.tenant, Model: v.model, Version: v.version,
 		Error:     job.Errorf(job.CodeCanceled, "", "canceled on request"),
 		CreatedAt: v.created, FinishedAt: time.Now(), Token: token,
 	})

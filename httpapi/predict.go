@@ -34,7 +34,7 @@ func (a *API) predict(w *response, r *http.Request) error {
 		wait = min(prefer.wait, a.cfg.MaxWait)
 	}
 	prefer.applied(w.Header(), false, preferred, wait)
-	v := &jobView{ticket: s.ticket, state: job.Queued, model: s.request.Model, version: s.request.Version, created: s.created}
+	v := &jobView{ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version, created: s.created}
 	now, err := a.await(r.Context(), st, s, v, wait)
 	if err != nil {
 		if r.Context().Err() != nil {
@@ -58,7 +58,7 @@ func (a *API) abandon(ctx context.Context, s *submission, v *jobView) {
 	if s.request.IdempotencyKey != "" {
 		return
 	}
-	if _, err := a.cancel(ctx, s.request.Tenant, v); err != nil {
+	if _, err := a.cancel(ctx, "", v); err != nil {
 		a.log.LogAttrs(ctx, slog.LevelDebug, "cannot cancel an abandoned job", slog.String("job", s.ticket.String()), slog.String("error", err.Error()))
 	}
 }

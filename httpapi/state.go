@@ -18,14 +18,18 @@ type jobView struct {
 	state  job.State
 	result *job.Result // of a finished job
 	// Of an unfinished job, as far as it is known:
+	tenant         string
 	model, version string
 	created        time.Time
 	ahead          int  // messages before it
 	placed         bool // ahead is known
 }
 
-// tenant says who asks. Everybody is the default tenant until keys tell them apart.
+// tenant says whose the jobs are that a request submits: the default tenant's, until keys tell tenants apart.
 func (a *API) tenant(*http.Request) string { return job.DefaultTenant }
+
+// scope says whose jobs a request may see and cancel; "" is everybody's, until keys tell tenants apart.
+func (a *API) scope(*http.Request) string { return "" }
 
 // ticketOf reads the job of the path. What cannot be a ticket is an unknown job.
 func (a *API) ticketOf(w *response, r *http.Request) (job.Ticket, error) {
@@ -50,7 +54,7 @@ func (a *API) find(ctx context.Context, tenant string, t job.Ticket) (*jobView, 
 	if !t.Bare() {
 		loc, err := a.deps.Queue.Locate(ctx, t)
 		if err == nil {
-			return pending(t, loc), nil
+			return pending(tenant, t, loc)
 		}
 		if !errors.Is(err, job.ErrNotFound) {
 			return nil, fmt.Errorf("look up job %s in the queue: %w", t, err)
@@ -81,15 +85,21 @@ func view(tenant string, t job.Ticket, record []byte) (*jobView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("job %s: %w", t, err)
 	}
-	if result.Tenant != tenant {
+	if tenant != "" && result.Tenant != tenant {
 		return nil, unknownJob(t)
 	}
 	return &jobView{ticket: t, state: result.State, result: &result}, nil
 }
 
-// pending is the view of a job that waits or runs.
-func pending(t job.Ticket, loc job.Location) *jobView {
-	return &jobView{ticket: t, state: loc.State, ahead: loc.Ahead, placed: loc.State == job.Queued, created: createdAt(t.ID)}
+// pending is the view of a job that waits or runs. A job of another tenant does not exist for this one.
+func pending(tenant string, t job.Ticket, loc job.Location) (*jobView, error) {
+	if tenant != "" && loc.Tenant != tenant {
+		return nil, unknownJob(t)
+	}
+	return &jobView{
+		ticket: t, state: loc.State, tenant: loc.Tenant, model: loc.Model,
+		ahead: loc.Ahead, placed: loc.State == job.Queued, created: createdAt(t.ID),
+	}, nil
 }
 
 // createdAt reads the instant that a UUIDv7 carries; it is zero for an ID of another version.

@@ -72,7 +72,8 @@ type Timings struct {
 
 // Location is what the queue knows of a job that has no record yet.
 type Location struct {
-	State State // Queued or Running
+	State         State // Queued or Running
+	Tenant, Model string
 	// Ahead is how many messages of the lane stand before the job's, at most; 0 when it is running.
 	Ahead int
 }

@@ -82,9 +82,15 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits
 	return &api{cfg: cfg, handler: handler, models: models, listener: listener, stop: stop}, nil
 }
 
+// waitersLead is how long before the end of the drain time those who still wait are answered with what is known.
+const waitersLead = time.Second
+
 // run serves until ctx ends and requests in flight are answered or the drain time is over.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
 	defer a.handler.Close()
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(max(0, drain-waitersLead), a.handler.Close)
+	})()
 	return serveUntil(ctx, httpapi.NewServer(a.cfg, a.handler.Handler(), logger), a.listener, drain, logger)
 }
