@@ -112,12 +112,12 @@ type told struct {
 func (w *watch) begin(ctx context.Context) error {
 	kv, err := w.q.js.KeyValue(ctx, bucketModels)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller says what it was doing
+		return err
 	}
 	w.updates, err = kv.WatchAll(ctx)
 	w.behind = err == nil
 	w.round++
-	return err //nolint:wrapcheck // as above
+	return err
 }
 
 func (w *watch) follow(ctx context.Context) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type Queue struct {
 	groups  groups
 	infos   infoCache
 	found   foundCache
+	life    context.Context // of what is done for several callers at once; it does not end
 
 	closed    chan struct{} // closed by Close: nothing new starts
 	closeOnce sync.Once
@@ -48,7 +50,7 @@ func Connect(ctx context.Context, cfg Config, options ...Option) (*Queue, error)
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{cfg: cfg, log: d.log, metrics: m, link: newLink(), closed: make(chan struct{})}
+	q := &Queue{cfg: cfg, log: d.log, metrics: m, link: newLink(), closed: make(chan struct{}), life: context.WithoutCancel(ctx)}
 	q.groups.init()
 	q.found.init()
 	opts, err := q.natsOptions(d.inProcess)
@@ -114,7 +116,7 @@ func refused(err error, cfg Config) error {
 		invalid   x509.CertificateInvalidError
 		verify    *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		remote    *net.OpError
 	)
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
@@ -123,7 +125,7 @@ func refused(err error, cfg Config) error {
 	case errors.Is(err, nats.ErrSecureConnWanted), errors.Is(err, nats.ErrSecureConnRequired):
 		return fmt.Errorf("NATS at %s and the settings disagree on TLS: use tls:// only if the server has it (%w)", cfg.address(), err)
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &verify),
-		errors.As(err, &record), errors.As(err, &alert):
+		errors.As(err, &record), errors.Is(err, nats.ErrTLS), errors.As(err, &remote) && remote.Op == "remote error":
 		return fmt.Errorf("TLS with NATS at %s fails: check the CA file and the client certificate (%w)", cfg.address(), err)
 	}
 	return nil

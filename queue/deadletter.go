@@ -99,8 +99,8 @@ func (d *Delivery) only(ids []job.ID) ([]byte, bool) {
 const refuseTime = 2 * time.Second
 
 // refuse ends a message whose subject names no tenant: no worker could write a record for it.
-func (q *Queue) refuse(d *Delivery) {
-	ctx, cancel := context.WithTimeout(context.Background(), refuseTime)
+func (q *Queue) refuse(ctx context.Context, d *Delivery) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refuseTime)
 	defer cancel()
 	const reason = "the subject is not sheaf.<lane>.<model>.<tenant> with valid names"
 	if err := q.DeadLetter(ctx, d, nil, reason); err != nil {

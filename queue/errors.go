@@ -45,29 +45,29 @@ const (
 
 // publishError turns what the server answered to a publish into one of the package's errors. retry says that the
 // same message may be accepted a moment later.
-func publishError(e *jetstream.APIError) (err error, retry bool) { //nolint:revive // the error is the result, retry its property
+func publishError(e *jetstream.APIError) (retry bool, err error) {
 	switch e.ErrorCode {
 	case codeStoreFailed:
 		switch {
 		case strings.Contains(e.Description, "per subject"):
-			return ErrTenantFull, false
+			return false, ErrTenantFull
 		case strings.Contains(e.Description, "store is closed"):
-			return fmt.Errorf("%w: %s", ErrUnavailable, e.Description), true
+			return true, fmt.Errorf("%w: %s", ErrUnavailable, e.Description)
 		}
-		return fmt.Errorf("%w: %s", ErrFull, e.Description), false
+		return false, fmt.Errorf("%w: %s", ErrFull, e.Description)
 	case codeInsufficient, codeAccountResources, codeMemoryExceeded, codeStorageExceeded:
-		return fmt.Errorf("%w: %s", ErrFull, e.Description), false
+		return false, fmt.Errorf("%w: %s", ErrFull, e.Description)
 	case jetstream.JSErrCodeStreamMessageExceedsMaximum:
-		return fmt.Errorf("%w: %s", ErrTooLarge, e.Description), false
+		return false, fmt.Errorf("%w: %s", ErrTooLarge, e.Description)
 	case codeTooManyRequests:
-		return fmt.Errorf("%w: %s", ErrFull, e.Description), true
+		return true, fmt.Errorf("%w: %s", ErrFull, e.Description)
 	case codeClusterNotReady, codeDuplicatePending:
-		return fmt.Errorf("%w: %s", ErrUnavailable, e.Description), true
+		return true, fmt.Errorf("%w: %s", ErrUnavailable, e.Description)
 	}
 	if e.Code == 503 {
-		return fmt.Errorf("%w: %s (JetStream error %d)", ErrUnavailable, e.Description, e.ErrorCode), true
+		return true, fmt.Errorf("%w: %s (JetStream error %d)", ErrUnavailable, e.Description, e.ErrorCode)
 	}
-	return fmt.Errorf("JetStream refused the message: %s (error %d)", e.Description, e.ErrorCode), false
+	return false, fmt.Errorf("JetStream refused the message: %s (error %d)", e.Description, e.ErrorCode)
 }
 
 // transient reports whether a management request that failed so may succeed a moment later.

@@ -139,7 +139,7 @@ func (q *Queue) awaitLink(ctx context.Context, deadline time.Time) error {
 type fetch struct {
 	s     *Source
 	p     *puller
-	ctx   context.Context //nolint:containedctx // lives as long as the call
+	ctx   context.Context
 	limit int
 	fn    func(*Delivery)
 	came  int
@@ -211,7 +211,7 @@ func (f *fetch) take(m *nats.Msg) (over bool, err error) {
 			return readStatus(status, m.Header.Get("Description"))
 		}
 	}
-	if d := f.s.deliver(m); d != nil {
+	if d := f.s.deliver(f.ctx, m); d != nil {
 		f.came++
 		f.fn(d)
 	} else {
@@ -244,7 +244,7 @@ func readStatus(status, description string) (over bool, err error) {
 
 // deliver makes the lease of a message. A message that cannot be attributed to a tenant goes among the dead letters,
 // and nil is returned.
-func (s *Source) deliver(m *nats.Msg) *Delivery {
+func (s *Source) deliver(ctx context.Context, m *nats.Msg) *Delivery {
 	meta, ok := parseMetadata(m.Reply)
 	if !ok {
 		s.q.log.Warn("a message without JetStream's metadata came to a fetch; it is ignored", "subject", m.Subject)
@@ -260,7 +260,7 @@ func (s *Source) deliver(m *nats.Msg) *Delivery {
 	if _, _, d.Envelope.Tenant, ok = parseSubject(m.Subject); ok {
 		return d
 	}
-	s.q.refuse(d)
+	s.q.refuse(ctx, d)
 	return nil
 }
 

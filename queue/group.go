@@ -136,7 +136,7 @@ func (q *Queue) next(k subjectKey, s *subjectGroups) *group {
 func (q *Queue) startGroup(k subjectKey, s *subjectGroups, g *group) {
 	run := func() {
 		for ; g != nil; g = q.next(k, s) {
-			g.ack, g.err = q.store(context.Background(), k, g.first, g.jobs, g.body)
+			g.ack, g.err = q.store(q.life, k, g.first, g.jobs, g.body)
 			g.body = nil
 			close(g.done)
 		}

@@ -23,16 +23,18 @@ func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
-	model, ok := q.found.get(t, time.Now())
+	whose, ok := q.found.get(t, time.Now())
 	if !ok {
 		m, err := q.find(ctx, t)
 		if err != nil {
 			return job.Location{}, err
 		}
-		model = m.model
-		q.found.put(t, model, time.Now())
+		whose = owner{tenant: m.env.Tenant, model: m.env.Model}
+		q.found.put(t, whose, time.Now())
 	}
-	return q.placeOf(ctx, t, model)
+	loc, err := q.placeOf(ctx, t, whose.model)
+	loc.Tenant, loc.Model = whose.tenant, whose.model
+	return loc, err
 }
 
 // placeOf derives the state from how far the consumer has delivered.
@@ -47,13 +49,12 @@ func (q *Queue) placeOf(ctx context.Context, t job.Ticket, model string) (job.Lo
 	// Sequences count the messages of every model, and some that are gone; the consumer's own count is the tighter
 	// bound as soon as it is known.
 	ahead := min(t.Seq-p.delivered-1, p.waiting)
-	return job.Location{State: job.Queued, Ahead: int(min(ahead, 1<<31-1))}, nil //nolint:gosec // bounded
+	return job.Location{State: job.Queued, Ahead: int(min(ahead, 1<<31-1))}, nil
 }
 
 // stored is a message as a stream keeps it.
 type stored struct {
-	model string
-	env   job.Envelope
+	env job.Envelope
 }
 
 // find fetches the message that the ticket names, if it carries the job.
@@ -114,7 +115,7 @@ func (q *Queue) leaderGet(ctx context.Context, t job.Ticket) (*stored, error) {
 		case jetstream.JSErrCodeStreamNotFound:
 			return nil, fmt.Errorf("look up a job: stream %s does not exist", t.Lane)
 		}
-		err, _ := publishError(r.Error)
+		_, err := publishError(r.Error)
 		return nil, fmt.Errorf("look up a job: %w", err)
 	}
 	var h nats.Header
@@ -131,7 +132,7 @@ func newStored(subject string, h nats.Header, body []byte) (*stored, error) {
 	if !ok {
 		return nil, job.ErrNotFound
 	}
-	return &stored{model: model, env: job.Envelope{Lane: lane, Model: model, Tenant: tenant, Header: h.Get, Body: body}}, nil
+	return &stored{env: job.Envelope{Lane: lane, Model: model, Tenant: tenant, Header: h.Get, Body: body}}, nil
 }
 
 // Remove deletes the job's message if the job is alone in it; false if it is gone or has company.

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for a condition; no test waits for it to pass.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 func testConfig(url string) queue.Config {
 	cfg := queue.DefaultConfig()

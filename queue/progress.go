@@ -101,7 +101,7 @@ func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string) (
 	defer cancel()
 	c, err := q.js.Consumer(ctx, lane.String(), token(model))
 	if err != nil {
-		return nil, err //nolint:wrapcheck // callers name what they were doing
+		return nil, err
 	}
 	return c.CachedInfo(), nil
 }
@@ -110,10 +110,10 @@ func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string) (
 // old as 200 ms.
 func (q *Queue) Backlog(ctx context.Context, lane job.Lane, model string) (waiting, running int, err error) {
 	p, err := q.cachedProgress(ctx, lane, model)
-	return int(min(p.waiting, 1<<31-1)), p.running, err //nolint:gosec // bounded
+	return int(min(p.waiting, 1<<31-1)), p.running, err
 }
 
-// foundCache remembers tickets whose message was just seen, and their model. It has two halves, of which the older is
+// foundCache remembers tickets whose message was just seen, and whose they are. It has two halves, of which the older is
 // forgotten when the newer is full or old, so that it is bounded in time and size without a list.
 type foundCache struct {
 	mu         sync.Mutex
@@ -122,29 +122,32 @@ type foundCache struct {
 }
 
 type foundEntry struct {
-	model string
+	owner
 	until time.Time
 }
 
+// owner is what the subject of a job's message says.
+type owner struct{ tenant, model string }
+
 func (c *foundCache) init() { c.newer = make(map[job.Ticket]foundEntry) }
 
-func (c *foundCache) get(t job.Ticket, now time.Time) (model string, ok bool) {
+func (c *foundCache) get(t job.Ticket, now time.Time) (whose owner, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.newer[t]
 	if !ok {
 		e, ok = c.old[t]
 	}
-	return e.model, ok && now.Before(e.until)
+	return e.owner, ok && now.Before(e.until)
 }
 
-func (c *foundCache) put(t job.Ticket, model string, now time.Time) {
+func (c *foundCache) put(t job.Ticket, whose owner, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.newer) >= maxFound || now.Sub(c.turned) > foundFor {
 		c.old, c.newer, c.turned = c.newer, make(map[job.Ticket]foundEntry), now
 	}
-	c.newer[t] = foundEntry{model: model, until: now.Add(foundFor)}
+	c.newer[t] = foundEntry{owner: whose, until: now.Add(foundFor)}
 }
 
 func (c *foundCache) drop(t job.Ticket) {

@@ -68,7 +68,8 @@ func TestLimitsHaveErrorsOfTheirOwn(t *testing.T) {
 			for range c.prepare {
 				publish(t, q, newJob(t, size))
 			}
-			if _, _, err := q.Publish(t.Context(), newJob(t, size)); !errors.Is(err, c.want) || errors.Is(err, queue.ErrUncertain) {
+			refused := newJob(t, size)
+			if _, _, err := q.Publish(t.Context(), refused); !errors.Is(err, c.want) || errors.Is(err, queue.ErrUncertain) {
 				t.Errorf("Publish: expected %v, got %v", c.want, err)
 			}
 			tickets, err := q.PublishSheaf(t.Context(), newJobs(t, 2, size))
@@ -85,7 +86,14 @@ func TestLimitsHaveErrorsOfTheirOwn(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "there is room again", func() bool {
-				_, _, err := q.Publish(t.Context(), newJob(t, size))
+				ticket, duplicate, err := q.Publish(t.Context(), refused)
+				if duplicate {
+					t.Fatal("a job that was refused is taken for a duplicate")
+				}
+				if err != nil {
+					return false
+				}
+				_, err = q.Locate(t.Context(), ticket)
 				return err == nil
 			})
 		})

@@ -85,7 +85,7 @@ func (q *Queue) attempt(o *outgoing) {
 // finish waits for the answer to begin's attempt, and makes others where that may help.
 func (q *Queue) finish(ctx context.Context, o *outgoing) (ack, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		a, err, retry := q.answer(ctx, o)
+		a, retry, err := q.answer(ctx, o)
 		if err == nil || !retry {
 			return a, err
 		}
@@ -98,49 +98,50 @@ func (q *Queue) finish(ctx context.Context, o *outgoing) (ack, error) {
 }
 
 // answer waits for the answer to the attempt in flight. retry says that another attempt may succeed.
-func (q *Queue) answer(ctx context.Context, o *outgoing) (a ack, err error, retry bool) { //nolint:revive,staticcheck // retry is a property of the error
+func (q *Queue) answer(ctx context.Context, o *outgoing) (a ack, retry bool, err error) {
 	if o.call == nil {
 		if errors.Is(o.sendErr, nats.ErrMaxPayload) {
-			return ack{}, fmt.Errorf("%w: %w", ErrTooLarge, o.sendErr), false
+			return ack{}, false, fmt.Errorf("%w: %w", ErrTooLarge, o.sendErr)
 		}
 		if errors.Is(o.sendErr, nats.ErrConnectionClosed) {
-			return ack{}, o.uncertain(ErrClosed), false
+			return ack{}, false, o.uncertain(ErrClosed)
 		}
-		return ack{}, o.sendErr, true
+		return ack{}, true, o.sendErr
 	}
 	defer q.replies.drop(o.call)
 	// A server that is alive answers in milliseconds; a lost connection is noticed at once. This is for an answer
-	// that got lost in between.
-	timer := time.NewTimer(q.cfg.Publish.Timeout/3 + 50*time.Millisecond)
+	// that got lost in between, or a cluster without a leader.
+	timer := time.NewTimer(min(q.cfg.Publish.Timeout/3+50*time.Millisecond, attemptTime))
 	defer timer.Stop()
 	select {
 	case m := <-o.call.answer:
 		return o.read(m)
 	case <-ctx.Done():
-		return ack{}, o.abandoned(ctx.Err()), false
+		return ack{}, false, o.abandoned(ctx.Err())
 	case <-o.changed:
-		return ack{}, nats.ErrDisconnected, true
+		return ack{}, true, nats.ErrDisconnected
 	case <-timer.C:
-		return ack{}, nats.ErrTimeout, true
+		return ack{}, true, nats.ErrTimeout
 	}
 }
 
-func (o *outgoing) read(m *nats.Msg) (ack, error, bool) { //nolint:revive,staticcheck // as answer
+// read is what the answer says; retry as in answer.
+func (o *outgoing) read(m *nats.Msg) (a ack, retry bool, err error) {
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		return ack{}, nats.ErrNoResponders, true
+		return ack{}, true, nats.ErrNoResponders
 	}
 	var r ackReply
 	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return ack{}, fmt.Errorf("%w: the answer to a publish is not JetStream's: %w", ErrUncertain, err), false
+		return ack{}, false, fmt.Errorf("%w: the answer to a publish is not JetStream's: %w", ErrUncertain, err)
 	}
 	if r.Error != nil {
-		err, retry := publishError(r.Error)
-		return ack{}, err, retry
+		retry, err := publishError(r.Error)
+		return ack{}, retry, err
 	}
 	if r.Seq == 0 {
-		return ack{}, fmt.Errorf("%w: JetStream acknowledged a publish without a sequence", ErrUncertain), false
+		return ack{}, false, fmt.Errorf("%w: JetStream acknowledged a publish without a sequence", ErrUncertain)
 	}
-	return ack{seq: r.Seq, duplicate: r.Duplicate && o.attempts == 1}, nil, false
+	return ack{seq: r.Seq, duplicate: r.Duplicate && o.attempts == 1}, false, nil
 }
 
 // pause waits before another attempt: for the connection if it is down, else a moment. It returns the final error

@@ -38,7 +38,7 @@ func (q *Queue) PublishSheaf(ctx context.Context, jobs []*job.Job) (tickets []jo
 // window publishes the messages of one call with a bounded number of them in flight.
 type window struct {
 	q       *Queue
-	ctx     context.Context //nolint:containedctx // lives as long as the call
+	ctx     context.Context
 	key     subjectKey
 	jobs    []*job.Job
 	started int // jobs whose message was begun

@@ -23,11 +23,11 @@ func (q *Queue) EnsureStreams(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.ConnectTimeout)
 	defer cancel()
 	for _, want := range q.streams() {
-		if err := q.patiently(ctx, func() error { return q.ensureStream(ctx, want) }); err != nil {
+		if err := q.patiently(ctx, func(ctx context.Context) error { return q.ensureStream(ctx, want) }); err != nil {
 			return q.storageAdvice(want, requestError("prepare stream "+want.Name, err))
 		}
 	}
-	err := q.patiently(ctx, func() error { return q.ensureBucket(ctx) })
+	err := q.patiently(ctx, func(ctx context.Context) error { return q.ensureBucket(ctx) })
 	return requestError("prepare bucket "+bucketModels, err)
 }
 
@@ -147,9 +147,15 @@ func (q *Queue) ensureBucket(ctx context.Context) error {
 }
 
 // patiently does f until it succeeds, fails for good or the context is over; then the last error tells why.
-func (q *Queue) patiently(ctx context.Context, f func() error) error {
+func (q *Queue) patiently(ctx context.Context, f func(context.Context) error) error {
+	// A cluster without a leader answers nothing at all: what was asked then must be asked again.
+	try := func() error {
+		ctx, cancel := context.WithTimeout(ctx, attemptTime)
+		defer cancel()
+		return f(ctx)
+	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		err := f()
+		err := try()
 		if err == nil || !transient(err) {
 			return err
 		}
@@ -162,6 +168,9 @@ func (q *Queue) patiently(ctx context.Context, f func() error) error {
 		}
 	}
 }
+
+// attemptTime bounds one attempt of what is done patiently.
+const attemptTime = 2 * time.Second
 
 // storageAdvice says what to do about an error that the server words for its own operators.
 func (q *Queue) storageAdvice(s jetstream.StreamConfig, err error) error {
@@ -186,7 +195,7 @@ func (q *Queue) EnsureConsumer(ctx context.Context, lane job.Lane, model string)
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
 	settings := q.cfg.lane(lane)
-	err := q.patiently(ctx, func() error {
+	err := q.patiently(ctx, func(ctx context.Context) error {
 		_, err := q.js.CreateOrUpdateConsumer(ctx, lane.String(), jetstream.ConsumerConfig{
 			Durable:       token(model),
 			Description:   "Sheaf: model " + model,

@@ -109,7 +109,7 @@ func (c *Config) Validate() error {
 		bad("retries %d: 0 to 10 are expected", c.MaxRetries)
 	}
 	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("Redis settings: %w", err) //nolint:staticcheck // a proper name
+		return fmt.Errorf("Redis settings: %w", err)
 	}
 	return nil
 }

@@ -110,8 +110,8 @@ func (c *Config) client() (redis.UniversalClient, error) {
 		// A retry dials again; retries inside the dialer would only multiply.
 		MaxRetries: noneIsMinusOne(c.MaxRetries), DialerRetries: 1,
 
-		// Nearly all is pipelines, so they need no pool of their own beside a bored one; a batch of 64 small records
-		// fits the buffers, so it is one write.
+		// Nearly all is pipelines, so they need no pool of their own beside a bored one. A batch of a few hundred
+		// small records fits the buffer, so it is one write.
 		PoolSize: c.PoolSize, PipelinePoolSize: -1,
 		ReadBufferSize: 32 << 10, WriteBufferSize: 128 << 10,
 	}), nil

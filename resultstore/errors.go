@@ -97,8 +97,7 @@ func classify(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return contextError(ctx)
 	}
-	var said redis.Error
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[redis.Error](err); ok {
 		return classifyAnswer(err, said.Error())
 	}
 	// All else happened on the way: nobody listens, the connection broke, no answer in time, no free connection, no

@@ -25,7 +25,7 @@ func OpenRedis(ctx context.Context, cfg Config, opts ...Option) (*Redis, error) 
 	}
 	client, err := cfg.client()
 	if err != nil {
-		return nil, fmt.Errorf("Redis settings: %w", err) //nolint:staticcheck // a proper name
+		return nil, fmt.Errorf("Redis settings: %w", err)
 	}
 	// go-redis has one logger for the whole process, which is the standard library's unless it is given another.
 	redis.SetLogger(libraryLog{d.log})
@@ -57,7 +57,7 @@ func (r *Redis) check(ctx context.Context) error {
 	said := err.Error()
 	switch {
 	case strings.Contains(said, "syntax error"):
-		return fmt.Errorf("Redis 7.0 or newer is needed for SET with NX and GET, found %s: upgrade Redis", r.version(ctx)) //nolint:staticcheck // a proper name
+		return fmt.Errorf("Redis 7.0 or newer is needed for SET with NX and GET, found %s: upgrade Redis", r.version(ctx))
 	case strings.HasPrefix(said, "MOVED"):
 		return errors.New("this Redis is a node of a Cluster: switch the Cluster setting on")
 	case strings.Contains(said, "cluster support disabled"):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,7 @@ type Redis struct {
 	defaultTTL expiry
 	log        *slog.Logger
 	metrics    *metrics
+	batches    sync.Pool // of *batch
 	closed     atomic.Bool
 }
 

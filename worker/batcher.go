@@ -18,6 +18,7 @@ type batcher struct {
 	maxRows   int
 	maxDelay  time.Duration
 	reserve   float64 // the share of rows that bulk gets while both lanes have work
+	single    bool    // one job a batch
 
 	lanes  [2]taskList
 	groups map[uint64]*group // those with waiting jobs, and the one used last
@@ -245,7 +246,7 @@ func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *ba
 	taken := 0
 	for room > 0 {
 		t := g.lanes[lane].head
-		if t == nil {
+		if t == nil || b.single && len(dst.parts) > 0 {
 			break
 		}
 		left := t.rows - t.next

@@ -67,8 +67,11 @@ func (c *Config) Validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"DrainTimeout", c.DrainTimeout}, {"Ahead", c.Ahead}, {"FetchWait", c.FetchWait},
-		{"RetryDelay", c.RetryDelay}, {"OutageDelay", c.OutageDelay},
+		{"DrainTimeout", c.DrainTimeout},
+		{"Ahead", c.Ahead},
+		{"FetchWait", c.FetchWait},
+		{"RetryDelay", c.RetryDelay},
+		{"OutageDelay", c.OutageDelay},
 	} {
 		if d.value <= 0 {
 			bad("%s is %v: it must be positive", d.name, d.value)

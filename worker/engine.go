@@ -38,6 +38,7 @@ type engine struct {
 
 	fetchers []*fetcher
 	buffered [2]atomic.Int64 // rows for each lane, from the fetcher to the batch
+	single   atomic.Bool     // one job a batch, see stopBatching
 	speed    atomic.Int64    // nanoseconds a row takes, all instances together; 0 is not known yet
 }
 
@@ -134,9 +135,10 @@ func (e *engine) batchLoop(ctx context.Context) {
 		case m := <-e.in:
 			e.addAll(b, m)
 		case r := <-idle:
+			b.single = e.single.Load()
 			b.fill(time.Now(), &r.batch)
 			for lane, rows := range r.batch.left {
-				e.left(job.Lane(lane), rows) //nolint:gosec // an index of two
+				e.left(job.Lane(lane), rows)
 			}
 			r.given <- struct{}{}
 		case <-e.soloDone:
@@ -261,6 +263,14 @@ func (e *engine) nextToken() uint64 { return e.tokens.Add(1) }
 
 func (e *engine) retryDelay(attempt int) time.Duration {
 	return backoff(max(0, attempt-1), e.cfg.RetryDelay, e.cfg.RetryDelayMax)
+}
+
+// stopBatching runs the model with one job at a time from now on: its outputs do not follow the batch axis, so the rows
+// of one job cannot be told from another's.
+func (e *engine) stopBatching(err error) {
+	if !e.single.Swap(true) {
+		e.log.Warn("the model's outputs do not follow the batch axis; it runs one job at a time from now on", slog.Any("error", err))
+	}
 }
 
 func (e *engine) resourcesShort(parts []part, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -52,8 +53,8 @@ type fakeMessage struct {
 	attempts int
 	acked    bool
 	held     bool
-	retries  []time.Duration
-	extended int
+	delays   []time.Duration
+	renewals int
 }
 
 func newFakeBroker() *fakeBroker {
@@ -62,15 +63,14 @@ func newFakeBroker() *fakeBroker {
 
 // publish puts a message into a lane.
 func (b *fakeBroker) publish(lane job.Lane, contentType string, body []byte) *fakeMessage {
-	return b.publishAttempt(lane, contentType, body, 0)
+	return b.publishMessage(&fakeMessage{lane: lane, header: map[string]string{job.HeaderContentType: contentType}, body: body})
 }
 
-// publishAttempt puts in a message that has been delivered so many times before.
-func (b *fakeBroker) publishAttempt(lane job.Lane, contentType string, body []byte, before int) *fakeMessage {
+// publishMessage puts in a message with what headers, and how many deliveries, it has.
+func (b *fakeBroker) publishMessage(m *fakeMessage) *fakeMessage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := &fakeMessage{broker: b, lane: lane, tenant: "default", body: body, attempts: before, seq: uint64(len(b.all) + 1)}
-	m.header = map[string]string{job.HeaderContentType: contentType}
+	m.broker, m.tenant, m.seq = b, "default", uint64(len(b.all)+1)
 	b.all = append(b.all, m)
 	b.put(m)
 	return m
@@ -121,19 +121,6 @@ func (b *fakeBroker) locked(fn func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fn()
-}
-
-// unacked returns how many messages are not acknowledged.
-func (b *fakeBroker) unacked() int {
-	n := 0
-	b.locked(func() {
-		for _, m := range b.all {
-			if !m.acked {
-				n++
-			}
-		}
-	})
-	return n
 }
 
 type fakeSource struct {
@@ -204,7 +191,7 @@ func (m *fakeMessage) Retry(delay time.Duration) error {
 	m.broker.mu.Lock()
 	defer m.broker.mu.Unlock()
 	m.held = false
-	m.retries = append(m.retries, delay)
+	m.delays = append(m.delays, delay)
 	if delay == 0 {
 		m.broker.put(m)
 		return nil
@@ -216,8 +203,37 @@ func (m *fakeMessage) Retry(delay time.Duration) error {
 func (m *fakeMessage) Extend() error {
 	m.broker.mu.Lock()
 	defer m.broker.mu.Unlock()
-	m.extended++
+	m.renewals++
 	return nil
+}
+
+// retries returns the delays with which the message was given back.
+func (m *fakeMessage) retries() []time.Duration {
+	return looked(m.broker, func() []time.Duration { return slices.Clone(m.delays) })
+}
+
+// extended returns how often the lease was renewed.
+func (m *fakeMessage) extended() int { return looked(m.broker, func() int { return m.renewals }) }
+
+func (b *fakeBroker) deadLetters() []string {
+	return looked(b, func() []string { return slices.Clone(b.dead) })
+}
+
+func (b *fakeBroker) told() []job.ID {
+	return looked(b, func() []job.ID { return slices.Clone(b.done) })
+}
+
+func (b *fakeBroker) answers() []fakeReply {
+	return looked(b, func() []fakeReply { return slices.Clone(b.replies) })
+}
+
+func (b *fakeBroker) asked() int { return looked(b, func() int { return b.fetches }) }
+
+// looked reads something of the broker while nothing moves.
+func looked[T any](b *fakeBroker, fn func() T) T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fn()
 }
 
 // fakeStore keeps records in memory.
@@ -284,13 +300,18 @@ func (s *fakeStore) set(fn func()) {
 	fn()
 }
 
+// record returns the record of a job, nil if there is none.
+func (s *fakeStore) record(id job.ID) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.records[id]
+}
+
 // result returns the decoded record of a job, nil if there is none.
 func (s *fakeStore) result(t testing.TB, id job.ID) *job.Result {
 	t.Helper()
-	s.mu.Lock()
-	record, ok := s.records[id]
-	s.mu.Unlock()
-	if !ok {
+	record := s.record(id)
+	if record == nil {
 		return nil
 	}
 	r, err := job.DecodeRecord(id, record)

@@ -96,8 +96,7 @@ func (r *runner) compute(ctx context.Context, inst Instance) Instance {
 // halve runs the parts at once. If that fails it runs each half by itself, until the guilty job stands alone.
 func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instance {
 	outputs, rows, took, err := r.infer(ctx, inst, parts)
-	var crash *panicError
-	if errors.As(err, &crash) {
+	if crash, ok := errors.AsType[*panicError](err); ok {
 		inst = r.engine.renew(inst, crash)
 	}
 	switch {
@@ -116,6 +115,9 @@ func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instanc
 	case len(parts) == 1:
 		r.fail(parts[0], rows, took, err)
 	default:
+		if errors.Is(err, model.ErrRows) {
+			r.engine.stopBatching(err)
+		}
 		half := len(parts) / 2
 		inst = r.halve(ctx, inst, parts[:half])
 		inst = r.halve(ctx, inst, parts[half:])
@@ -220,7 +222,7 @@ func (e *engine) checkOutputs(outputs []job.Tensor, in *model.Batch) error {
 	for i := range outputs {
 		t := &outputs[i]
 		if e.info.Signature.Batchable && (len(t.Shape) == 0 || t.Shape[0] != int64(in.Rows)) {
-			return fmt.Errorf("output %q does not follow the batch axis: expected %d rows, got the shape %s", t.Name, in.Rows, model.FormatShape(t.Shape))
+			return fmt.Errorf("%w: output %q: expected %d rows, got the shape %s", model.ErrRows, t.Name, in.Rows, model.FormatShape(t.Shape))
 		}
 		if err := checkData(t); err != nil {
 			return err

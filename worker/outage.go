@@ -17,13 +17,11 @@ type outage struct {
 	down  atomic.Bool // so that heal costs nothing while all is well
 	mu    sync.Mutex
 	since time.Time
-	last  error
 }
 
 func (o *outage) fail(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.last = err
 	if !o.down.Load() {
 		o.since = time.Now()
 		o.down.Store(true)
@@ -39,16 +37,8 @@ func (o *outage) heal() {
 	defer o.mu.Unlock()
 	if o.down.Load() {
 		o.down.Store(false)
-		o.last = nil
 		o.log.Info(o.what+" works again", slog.Duration("after", time.Since(o.since)))
 	}
-}
-
-// err returns the last failure while the outage lasts.
-func (o *outage) err() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.last
 }
 
 // backoff returns the n-th pause, n from 0: base doubled n times up to limit, and of that a random half to all of it, so

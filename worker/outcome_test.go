@@ -35,7 +35,7 @@ func TestEachJobGetsItsOwnRows(t *testing.T) {
 			r.wantDoubled(j)
 		}
 		r.wantAcked(a, b)
-		if got := len(r.broker.done); got != len(jobs) {
+		if got := len(r.broker.told()); got != len(jobs) {
 			t.Errorf("%d jobs were told of as done, want %d", got, len(jobs))
 		}
 		if err := r.shutdown(); err != nil {
@@ -240,8 +240,8 @@ func TestShortOfResourcesIsTriedAgain(t *testing.T) {
 			t.Errorf("the neighbour took %d attempts, want 1: its record stood before the message went back", got.Attempts)
 		}
 		r.wantAcked(sent, other)
-		if n := len(sent.retries); n != 2 || sent.retries[0] < r.cfg.RetryDelay/2 || sent.retries[0] > r.cfg.RetryDelay || sent.retries[1] < r.cfg.RetryDelay {
-			t.Errorf("redelivered after %v, want twice, from %v up and growing", sent.retries, r.cfg.RetryDelay/2)
+		if n := len(sent.retries()); n != 2 || sent.retries()[0] < r.cfg.RetryDelay/2 || sent.retries()[0] > r.cfg.RetryDelay || sent.retries()[1] < r.cfg.RetryDelay {
+			t.Errorf("redelivered after %v, want twice, from %v up and growing", sent.retries(), r.cfg.RetryDelay/2)
 		}
 		_ = r.shutdown()
 	})
@@ -259,8 +259,8 @@ func TestShortOfResourcesForEverIsGivenUp(t *testing.T) {
 		if runs != r.cfg.MaxAttempts {
 			t.Errorf("the model ran %d times, want %d", runs, r.cfg.MaxAttempts)
 		}
-		if len(r.broker.dead) != 1 || !strings.Contains(r.broker.dead[0], "exhausted") {
-			t.Errorf("dead letters %q, want one that says exhausted", r.broker.dead)
+		if len(r.broker.deadLetters()) != 1 || !strings.Contains(r.broker.deadLetters()[0], "exhausted") {
+			t.Errorf("dead letters %q, want one that says exhausted", r.broker.deadLetters())
 		}
 		_ = r.shutdown()
 	})
@@ -296,8 +296,8 @@ func TestDeadline(t *testing.T) {
 			t.Error("a job was run although its deadline had passed")
 		}
 		r.wantAcked(a, b)
-		if len(r.broker.dead) != 0 {
-			t.Errorf("dead letters %q, want none: nothing is wrong with an expired job", r.broker.dead)
+		if len(r.broker.deadLetters()) != 0 {
+			t.Errorf("dead letters %q, want none: nothing is wrong with an expired job", r.broker.deadLetters())
 		}
 		_ = r.shutdown()
 	})
@@ -309,12 +309,12 @@ func TestRecordOfACancelWins(t *testing.T) {
 		j := doubleJob(t, 1)
 		j.Reply = "_INBOX.me"
 		canceled := job.AppendRecord(nil, &job.Result{State: job.Canceled, Model: "double", FinishedAt: time.Now(), Error: job.Errorf(job.CodeCanceled, "", "as asked")})
-		r.store.records[j.ID] = canceled
+		r.store.set(func() { r.store.records[j.ID] = canceled })
 		sent := r.publish(job.Interactive, j)
 		r.wantFailed(j, job.CodeCanceled)
 		r.wantAcked(sent)
-		if len(r.broker.replies) != 1 || r.broker.replies[0].header[job.HeaderState] != "canceled" {
-			t.Errorf("replies %+v, want one that says canceled", r.broker.replies)
+		if len(r.broker.answers()) != 1 || r.broker.answers()[0].header[job.HeaderState] != "canceled" {
+			t.Errorf("replies %+v, want one that says canceled", r.broker.answers())
 		}
 		_ = r.shutdown()
 	})
@@ -326,12 +326,13 @@ func TestReply(t *testing.T) {
 		good, bad := doubleJob(t, 21), doubleJob(t, 666)
 		good.Reply, bad.Reply = "_INBOX.good", "_INBOX.bad"
 		r.publish(job.Interactive, good, bad)
-		asJSON := r.broker.publish(job.Interactive, job.ContentTypeJSON+"; charset=utf-8",
-			[]byte(`{"id":"0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11","inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[4]}]}`))
-		asJSON.header[job.HeaderReply] = "_INBOX.json"
+		r.broker.publishMessage(&fakeMessage{
+			header: map[string]string{job.HeaderContentType: job.ContentTypeJSON + "; charset=utf-8", job.HeaderReply: "_INBOX.json"},
+			body:   []byte(`{"id":"0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11","inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[4]}]}`),
+		})
 		synctest.Wait()
 		got := map[string]fakeReply{}
-		for _, reply := range r.broker.replies {
+		for _, reply := range r.broker.answers() {
 			got[reply.subject] = reply
 		}
 		if len(got) != 3 {

@@ -74,7 +74,7 @@ func (r *rig) publish(lane job.Lane, jobs ...job.Job) *fakeMessage {
 
 // redeliver sends them as a message that has been delivered so many times before.
 func (r *rig) redeliver(before int, jobs ...job.Job) *fakeMessage {
-	m := r.broker.publishAttempt(job.Interactive, job.ContentTypeSheaf, sheafOf(jobs...), before)
+	m := r.broker.publishMessage(delivered(before, sheafOf(jobs...)))
 	synctest.Wait()
 	return m
 }
@@ -134,4 +134,9 @@ func (r *rig) wantUnacked(messages ...*fakeMessage) {
 			}
 		}
 	})
+}
+
+// delivered makes a sheaf that has been delivered so many times before.
+func delivered(before int, body []byte) *fakeMessage {
+	return &fakeMessage{header: map[string]string{job.HeaderContentType: job.ContentTypeSheaf}, body: body, attempts: before}
 }

@@ -61,7 +61,11 @@ func (e *engine) write(ctx context.Context, l *ledger) bool {
 		if err == nil {
 			err = errors.New("the result store gave no outcome for a record")
 		}
-		if !errors.Is(err, resultstore.ErrUnavailable) && ctx.Err() == nil {
+		if ctx.Err() != nil {
+			l.returnRest()
+			return false
+		}
+		if !errors.Is(err, resultstore.ErrUnavailable) {
 			if refused++; refused == refusals {
 				e.unstorable(l, err)
 				return true

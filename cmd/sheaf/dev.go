@@ -81,6 +81,7 @@ func (d *dev) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	relaxGC(d.env)
 	data, cleanup, err := d.openData()
 	if err != nil {
 		return err

@@ -56,8 +56,16 @@ func StartRedis(t testing.TB, opts RedisOptions) *RedisServer {
 	t.Helper()
 	s := newRedis(t, opts)
 	s.Start()
-	t.Cleanup(s.Kill)
+	t.Cleanup(s.finish)
 	return s
+}
+
+// finish ends the server, and shows the log of its last run if the test failed.
+func (s *RedisServer) finish() {
+	s.Kill()
+	if s.t.Failed() {
+		s.t.Logf("testserver: redis-server at %s said:\n%s", s.Addr, s.output.String())
+	}
 }
 
 func newRedis(t testing.TB, opts RedisOptions) *RedisServer {

@@ -52,7 +52,7 @@ func RedisSentinel(t testing.TB) SentinelGroup {
 	g.Sentinel.confFile(fmt.Sprintf("sentinel monitor %s %s %s 1\nsentinel down-after-milliseconds %s 1000\n",
 		g.Name, g.Primary.Host(), g.Primary.Port(), g.Name))
 	g.Sentinel.Start()
-	t.Cleanup(g.Sentinel.Kill)
+	t.Cleanup(g.Sentinel.finish)
 	g.Sentinel.Await("num-slaves\n1", "SENTINEL", "MASTER", g.Name)
 	return g
 }
