@@ -1,0 +1,255 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/resultstore"
+)
+
+func TestRedeliveredJobsRunAloneAndOnlyIfUnfinished(t *testing.T) {
+	inRig(t, func(r *rig) {
+		var runs [][]float32
+		r.double(func(_ *model.Batch, values []float32) error {
+			runs = append(runs, slices.Clone(values))
+			return nil
+		})
+		jobs := []job.Job{doubleJob(t, 1), doubleJob(t, 2, 3), doubleJob(t, 4), doubleJob(t, 5)}
+		record := job.AppendRecord(nil, &job.Result{State: job.Succeeded, Model: "double", FinishedAt: time.Now()})
+		r.store.set(func() { r.store.records[jobs[2].ID] = record })
+		sent := r.redeliver(1, jobs...)
+		if len(runs) != 3 || !slices.Equal(runs[0], []float32{1}) || !slices.Equal(runs[1], []float32{2, 3}) || !slices.Equal(runs[2], []float32{5}) {
+			t.Errorf("runs %v, want the three jobs without a record, each alone", runs)
+		}
+		for _, i := range []int{0, 1, 3} {
+			if got := r.wantDoubled(jobs[i]); got.Attempts != 2 {
+				t.Errorf("%d attempts, want 2", got.Attempts)
+			}
+		}
+		if !bytes.Equal(r.store.record(jobs[2].ID), record) {
+			t.Error("a record that stood there was written over")
+		}
+		r.wantAcked(sent)
+		_ = r.shutdown()
+	})
+}
+
+func TestRedeliveredJobIsSettledBeforeTheNextOneRuns(t *testing.T) {
+	inRig(t, func(r *rig) {
+		var jobs []job.Job
+		for i := range 5 {
+			jobs = append(jobs, doubleJob(t, float32(i)))
+		}
+		m := doublerModel(1, func(_ *model.Batch, values []float32) error {
+			n := int(values[0])
+			for i := range n {
+				if r.store.result(t, jobs[i].ID) == nil {
+					t.Errorf("job %d runs while job %d has no record", n, i)
+				}
+			}
+			if r.store.record(attemptNote(jobs[n].ID)) == nil {
+				t.Errorf("job %d runs and no note says so", n)
+			}
+			return nil
+		})
+		m.Instances = 3
+		r.start(m)
+		r.wantAcked(r.redeliver(1, jobs...))
+		_ = r.shutdown()
+	})
+}
+
+// TestJobThatKillsItsProcess plays the deaths of workers: the model never returns from the killer, and the pool is
+// taken away without a word, its leases with it.
+func TestJobThatKillsItsProcess(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.broker.ackWait = 10 * time.Second
+		var jobs []job.Job
+		for i := range 20 {
+			jobs = append(jobs, doubleJob(t, float32(i)))
+		}
+		killers := []int{5, 12}
+		body := sheafOf(jobs...)
+		deaths := 0
+		for attempt := 0; ; attempt++ {
+			if attempt == 12 {
+				t.Fatalf("after %d attempts it is not over", attempt)
+			}
+			dead := make(chan struct{}) // closed when the process has died, which ends what hung in it
+			died := false
+			r.broker = newFakeBroker()
+			r.double(func(_ *model.Batch, values []float32) error {
+				if slices.Contains(values, 5) || slices.Contains(values, 12) {
+					died = true
+					r.store.set(func() { r.store.gate = dead }) // a dead process writes nothing
+					<-dead
+					return errors.New("dead")
+				}
+				return nil
+			})
+			sent := r.broker.publishMessage(delivered(attempt, body))
+			synctest.Wait()
+			if died {
+				deaths++
+				r.stop()
+				close(dead)
+				r.store.set(func() { r.store.gate, r.store.down = nil, resultstore.ErrUnavailable })
+				if err := <-r.ended; err == nil {
+					t.Error("a drain that left work behind returned nil")
+				}
+				r.store.set(func() { r.store.down = nil })
+				continue
+			}
+			r.wantAcked(sent)
+			if err := r.shutdown(); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		for i, j := range jobs {
+			if slices.Contains(killers, i) {
+				r.wantFailed(j, job.CodeExhausted)
+			} else {
+				r.wantDoubled(j)
+			}
+		}
+		if deaths > r.cfg.MaxAttempts+len(killers) {
+			t.Errorf("%d workers died, want at most %d", deaths, r.cfg.MaxAttempts+len(killers))
+		}
+	})
+}
+
+func TestMessageDeliveredOftenIsNotItsJobsFault(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		innocent, suspect := doubleJob(t, 1), doubleJob(t, 2)
+		r.store.set(func() { r.store.records[attemptNote(suspect.ID)] = []byte("noted") })
+		sent := r.redeliver(r.cfg.MaxAttempts, innocent, suspect)
+		r.wantDoubled(innocent)
+		r.wantFailed(suspect, job.CodeExhausted)
+		r.wantAcked(sent)
+		if len(r.broker.deadLetters()) != 1 || !strings.HasPrefix(r.broker.deadLetters()[0], "1 exhausted") {
+			t.Errorf("dead letters %q, want one, of the one job", r.broker.deadLetters())
+		}
+		_ = r.shutdown()
+	})
+}
+
+func TestLastAttemptIsStillMade(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		suspect := doubleJob(t, 2)
+		r.store.set(func() { r.store.records[attemptNote(suspect.ID)] = []byte("noted") })
+		r.redeliver(r.cfg.MaxAttempts-1, suspect)
+		r.wantDoubled(suspect)
+		_ = r.shutdown()
+	})
+}
+
+func TestRefusedJobs(t *testing.T) {
+	tests := []struct {
+		name  string
+		code  job.Code
+		spoil func(*job.Job)
+	}{
+		{"wrong rank", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Shape = []int64{1} }},
+		{"wrong shape", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Shape = []int64{1, 2} }},
+		{"wrong datatype", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Datatype = job.Int32 }},
+		{"wrong name", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Name = "z" }},
+		{"no inputs", job.CodeInvalid, func(j *job.Job) { j.Inputs = nil }},
+		{"too little data", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Data = j.Inputs[0].Data[:3] }},
+		{"zero rows", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Shape = []int64{0, 1}; j.Inputs[0].Data = nil }},
+		{"negative dimension", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Shape = []int64{-1, 1} }},
+		{"huge dimension", job.CodeInvalid, func(j *job.Job) { j.Inputs[0].Shape = []int64{1 << 62, 1} }},
+		{"unknown output", job.CodeInvalid, func(j *job.Job) { j.Outputs = []string{"w"} }},
+		{"unknown version", job.CodeUnknownModel, func(j *job.Job) { j.Version = "2" }},
+	}
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		for i, tt := range tests {
+			bad, good := doubleJob(t, 1), doubleJob(t, 2)
+			tt.spoil(&bad)
+			sent := r.publish(job.Interactive, bad, good)
+			r.wantDoubled(good)
+			got := r.store.result(t, bad.ID)
+			if got == nil || got.State != job.Failed || got.Error.Code != tt.code {
+				t.Errorf("%s: got %+v, want failed with %s", tt.name, got, tt.code)
+			}
+			r.wantAcked(sent)
+			if len(r.broker.deadLetters()) != i+1 {
+				t.Errorf("%s: %d dead letters, want one more", tt.name, len(r.broker.deadLetters()))
+			}
+		}
+		_ = r.shutdown()
+	})
+}
+
+func TestHostileMessages(t *testing.T) {
+	whole := sheafOf(doubleJob(t, 1))
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		for _, contentType := range []string{job.ContentTypeSheaf, job.ContentTypeProtobuf, job.ContentTypeJSON, "", "text/html"} {
+			for _, body := range [][]byte{
+				nil,
+				{0},
+				{0xff},
+				[]byte("{"), []byte("null"), []byte(`{"inputs":[]}`), []byte(`{"id":7}`), whole[:len(whole)-3], whole[5:],
+				[]byte(strings.Repeat("[", 100_000)), []byte(strings.Repeat("\x0a\xff\xff\xff\xff\x0f", 1000)), []byte(`{"inputs":[{"name":"x","shape":[9223372036854775807,9223372036854775807],"datatype":"FP32","data":[1]}]}`),
+			} {
+				sent := r.broker.publish(job.Interactive, contentType, body)
+				synctest.Wait()
+				r.wantAcked(sent)
+			}
+		}
+		if len(r.broker.deadLetters()) == 0 {
+			t.Error("no dead letters")
+		}
+		j := doubleJob(t, 21)
+		r.wantAcked(r.publish(job.Interactive, j))
+		r.wantDoubled(j)
+		if err := r.shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMalformedRequestWithAnIDGetsARecord(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		j := doubleJob(t, 1)
+		sent := r.broker.publishMessage(&fakeMessage{
+			header: map[string]string{job.HeaderContentType: job.ContentTypeJSON, job.HeaderID: j.ID.String()}, body: []byte(`{"inputs":`),
+		})
+		synctest.Wait()
+		r.wantFailed(j, job.CodeMalformed)
+		r.wantAcked(sent)
+		_ = r.shutdown()
+	})
+}
+
+func TestNothingIsRefusedBeforeItIsAmongTheDeadLetters(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		bad, good := doubleJob(t, 1), doubleJob(t, 2)
+		bad.Outputs = []string{"w"}
+		r.broker.buryFails = errors.New("no NATS")
+		sent := r.publish(job.Interactive, bad, good)
+		r.wantDoubled(good)
+		if r.store.result(t, bad.ID) != nil {
+			t.Error("the refused job has a record and its dead letter was not written")
+		}
+		r.wantUnacked(sent)
+		r.broker.locked(func() { r.broker.buryFails = nil })
+		r.pass(time.Minute)
+		r.wantFailed(bad, job.CodeInvalid)
+		r.wantAcked(sent)
+		_ = r.shutdown()
+	})
+}
