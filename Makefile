@@ -1,0 +1,118 @@
+# Sheaf. `make` lists the targets; `make run` and `make test` set up what they need by themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# ONNX Runtime is called through cgo. Said here because Go switches cgo off by itself when it finds no C compiler, and
+# then fails with a message that does not say so.  The tools are built with it too, and so share what is compiled.
+export CGO_ENABLED := 1
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || true)
+LDFLAGS ?= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+ADDR ?= 127.0.0.1:8080
+ARGS ?=
+GOTEST ?= go test
+TESTFLAGS ?=
+FUZZTIME ?= 20s
+VENV := .cache/models-venv
+
+##@ Use
+.PHONY: help run build
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A Ctrl-C ends sheaf in good order. Its status 130 is then no error of make's.
+run: build ## Build and start everything in one process (ADDR=127.0.0.1:8080, ARGS=more flags)
+	@trap : INT; bin/sheaf dev --addr $(ADDR) $(ARGS) || test $$? -eq 130
+
+build: toolchain onnxruntime ## Build bin/sheaf
+	@test -x bin/sheaf || echo "building bin/sheaf (the first time takes a minute or two)" >&2
+	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
+
+##@ Check
+.PHONY: test smoke lint vulncheck fuzz bench compose-test
+test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
+	@$(GOTEST) $(TESTFLAGS) ./...
+
+smoke: build ## Start bin/sheaf dev, run the command that it prints, check the answers
+	@scripts/smoke
+
+lint: toolchain bin/golangci-lint ## Run the linters and the formatter (gofumpt), changing nothing
+	@bin/golangci-lint run --allow-parallel-runners ./...
+
+vulncheck: toolchain bin/govulncheck ## Look for known vulnerabilities, where their database can be reached
+	@scripts/vulncheck
+
+fuzz: deps ## Fuzz each fuzz test for a while (FUZZTIME=20s)
+	@scripts/fuzz $(FUZZTIME)
+
+bench: deps build ## Measure throughput and latency (ARGS=flags of the benchmark)
+	@cd bench && go run . $(ARGS)
+
+compose-test: ## Start docker compose with three workers, send the held-out rows, compare the answers, stop it
+	@scripts/compose-test
+
+##@ Change
+.PHONY: format generate models models-check
+format: toolchain bin/golangci-lint ## Format the code
+	@bin/golangci-lint fmt ./...
+
+generate: toolchain ## Run go generate
+	@go generate ./...
+
+models: $(VENV)/ready ## Train the demonstration models again (Python)
+	@PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/models/train.py
+
+models-check: $(VENV)/ready ## Train the demonstration models, and fail if they are not as good as the committed ones
+	@PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/models/train.py --check
+
+##@ Set up
+.PHONY: deps toolchain onnxruntime redis clean distclean
+deps: toolchain onnxruntime redis bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
+
+toolchain:
+	@command -v go >/dev/null || { echo "Go is needed, 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
+	@command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null || { echo "a C compiler is needed ($$(go env CC) was not found): on Debian, apt-get install gcc libc6-dev" >&2; exit 1; }
+
+onnxruntime: ## Put the ONNX Runtime library into bin/lib
+	@scripts/fetch-onnxruntime bin/lib
+
+redis: ## Install redis-server if there is none (Debian, root)
+	@scripts/install-redis
+
+bin/nats-server: go.mod
+	@echo "building bin/nats-server (the first time takes a minute)" >&2
+	@go build -buildvcs=false -o $@ github.com/nats-io/nats-server/v2
+	@touch $@
+
+bin/golangci-lint: tools/go.mod
+	@echo "building bin/golangci-lint (the first time takes some minutes)" >&2
+	@cd tools && go build -buildvcs=false -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bin/govulncheck: tools/go.mod
+	@cd tools && go build -buildvcs=false -o ../$@ golang.org/x/vuln/cmd/govulncheck
+	@touch $@
+
+bin/gotestsum: tools/go.mod
+	@cd tools && go build -buildvcs=false -o ../$@ gotest.tools/gotestsum
+	@touch $@
+
+$(VENV)/ready: examples/models/requirements.txt
+	@echo "making a Python environment in $(VENV)" >&2
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+clean: ## Remove what was built, keep what was downloaded
+	rm -rf bin coverage.out
+
+distclean: clean ## Remove what was downloaded as well
+	rm -rf .cache
