@@ -27,7 +27,7 @@ func ExampleProducer_Submit() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // nothing is in flight
+	defer p.Close()
 
 	sub, err := p.Submit(ctx, producer.Request{
 		Model: "doubler",
@@ -76,7 +76,7 @@ func exampleServer(ctx context.Context) (url string, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer q.Close() //nolint:errcheck // only announced
+	defer q.Close()
 	if err := q.EnsureStreams(ctx); err != nil {
 		log.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func TestBadInputOverNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close() //nolint:errcheck // only read
+	defer store.Close()
 
 	want := map[string]job.ID{}
 	publish := func(name, contentType, body string) {

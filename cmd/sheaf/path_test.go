@@ -112,7 +112,7 @@ func flood(t *testing.T, s *stack, n int) []job.ID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // the server goes too
+	defer p.Close()
 	rows := heldout(t, "digits")
 	ids := make([]job.ID, n)
 	err = p.SubmitAll(t.Context(), func(yield func(producer.Request) bool) {
@@ -142,7 +142,7 @@ func checkAll(t *testing.T, s *stack, ids []job.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close() //nolint:errcheck // only read
+	defer store.Close()
 	rows := heldout(t, "digits")
 	eventually(t, func() error {
 		for from := 0; from < len(ids); from += 500 {

@@ -72,7 +72,7 @@ func heldout(t testing.TB, model string) []heldoutRow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	var rows []heldoutRow
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
@@ -147,7 +147,7 @@ func request(t testing.TB, method, url string, body []byte, header http.Header) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

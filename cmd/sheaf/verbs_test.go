@@ -19,7 +19,7 @@ func TestDevPrintsACommandThatWorks(t *testing.T) {
 	t.Parallel()
 	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0")
 	line := p.find(`(?m)^(curl .*)$`)
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", line).Output() //nolint:gosec // what the product prints
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", line).Output()
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
