@@ -28,6 +28,9 @@ type Config struct {
 	BufferBytes int
 	// Settlers is how many batches of a model may be written to the result store while all its instances compute.
 	Settlers int
+	// RunTimeout is how long one run of a model may take. A batch that takes longer is stopped and its jobs are run alone;
+	// a job that takes longer alone has failed.
+	RunTimeout time.Duration
 	// FetchWait is how long one request for messages waits when there are none.
 	FetchWait time.Duration
 	// RetryDelay is the delay of a redelivery after a failure that may pass, such as memory running out. It doubles with
@@ -51,6 +54,7 @@ func DefaultConfig() Config {
 		LeaseFraction:  0.1,
 		BufferBytes:    64 << 20,
 		Settlers:       1,
+		RunTimeout:     5 * time.Minute,
 		FetchWait:      time.Second,
 		RetryDelay:     250 * time.Millisecond,
 		RetryDelayMax:  5 * time.Second,
@@ -69,6 +73,7 @@ func (c *Config) Validate() error {
 	}{
 		{"DrainTimeout", c.DrainTimeout},
 		{"Ahead", c.Ahead},
+		{"RunTimeout", c.RunTimeout},
 		{"FetchWait", c.FetchWait},
 		{"RetryDelay", c.RetryDelay},
 		{"OutageDelay", c.OutageDelay},

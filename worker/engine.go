@@ -272,7 +272,3 @@ func (e *engine) stopBatching(err error) {
 		e.log.Warn("the model's outputs do not follow the batch axis; it runs one job at a time from now on", slog.Any("error", err))
 	}
 }
-
-func (e *engine) resourcesShort(parts []part, err error) {
-	e.log.Warn("the model is short of resources; its jobs will be tried again", slog.Int("jobs", len(parts)), slog.Any("error", err))
-}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -34,7 +35,8 @@ type fakeBroker struct {
 	down    error
 	fetches int
 
-	buryFails error
+	buryFails   error
+	extendFails error
 }
 
 type fakeReply struct {
@@ -203,6 +205,9 @@ func (m *fakeMessage) Retry(delay time.Duration) error {
 func (m *fakeMessage) Extend() error {
 	m.broker.mu.Lock()
 	defer m.broker.mu.Unlock()
+	if m.broker.extendFails != nil {
+		return m.broker.extendFails
+	}
 	m.renewals++
 	return nil
 }
@@ -238,11 +243,11 @@ func looked[T any](b *fakeBroker, fn func() T) T {
 
 // fakeStore keeps records in memory.
 type fakeStore struct {
-	mu      sync.Mutex
-	records map[job.ID][]byte
-	down    error         // what Finish and Get return
-	gate    chan struct{} // Finish waits for it, if there is one
-	calls   int
+	mu         sync.Mutex
+	records    map[job.ID][]byte
+	down       error         // what Finish and Get return
+	finishDown error         // what Finish returns
+	gate       chan struct{} // Finish waits for it, if there is one
 }
 
 func newFakeStore() *fakeStore { return &fakeStore{records: make(map[job.ID][]byte)} }
@@ -265,9 +270,8 @@ func (s *fakeStore) Finish(ctx context.Context, entries []resultstore.Entry) ([]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.calls++
-	if s.down != nil {
-		return nil, s.down
+	if err := cmp.Or(s.down, s.finishDown); err != nil {
+		return nil, err
 	}
 	outcomes := make([]resultstore.Outcome, len(entries))
 	for i, e := range entries {

@@ -106,8 +106,8 @@ func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instanc
 		for i := range parts {
 			r.ledger.giveBack(parts[i].task, 0)
 		}
-	case errors.Is(err, model.ErrResources):
-		r.engine.resourcesShort(parts, err)
+	case errors.Is(err, model.ErrResources), errors.Is(err, errSlow) && len(parts) > 1:
+		r.engine.log.Warn("a batch did not finish; its jobs will be tried again", slog.Int("jobs", len(parts)), slog.Any("error", err))
 		for i := range parts {
 			t := parts[i].task
 			r.ledger.giveBack(t, r.engine.retryDelay(t.message.delivery.Attempt))
@@ -128,7 +128,7 @@ func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instanc
 // fail gives the job its failed record.
 func (r *runner) fail(p part, rows int, took time.Duration, err error) {
 	t := p.task
-	r.engine.log.Info("inference failed", slog.String("job", t.job.ID.String()), slog.String("tenant", t.job.Tenant), slog.Any("error", err))
+	r.engine.log.Debug("inference failed", slog.String("job", t.job.ID.String()), slog.String("tenant", t.job.Tenant), slog.Any("error", err))
 	timings := r.timings(t, rows, took)
 	r.ledger.fail(t, job.Failed, job.Errorf(job.CodeInference, "", "%s", shorten(err.Error())), timings)
 }
@@ -160,13 +160,26 @@ func (e *panicError) Error() string { return fmt.Sprintf("the model's runtime pa
 func (r *runner) infer(ctx context.Context, inst Instance, parts []part) (outputs []job.Tensor, rows int, took time.Duration, err error) {
 	rows = r.gather(parts)
 	start := time.Now()
-	outputs, err = safely(ctx, inst, &r.input)
+	outputs, err = r.engine.inTime(ctx, inst, &r.input)
 	took = time.Since(start)
 	r.engine.metrics.observeRun(rows, took)
 	if err != nil {
 		return nil, rows, took, err
 	}
 	return outputs, rows, took, r.engine.checkOutputs(outputs, &r.input)
+}
+
+// errSlow is why a run was stopped that took longer than Config.RunTimeout.
+var errSlow = errors.New("the model took too long")
+
+func (e *engine) inTime(ctx context.Context, inst Instance, b *model.Batch) ([]job.Tensor, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, e.cfg.RunTimeout, errSlow)
+	defer cancel()
+	outputs, err := safely(limited, inst, b)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return nil, fmt.Errorf("%w: it was stopped after %v", errSlow, e.cfg.RunTimeout)
+	}
+	return outputs, err
 }
 
 func safely(ctx context.Context, inst Instance, b *model.Batch) (outputs []job.Tensor, err error) {

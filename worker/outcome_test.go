@@ -266,6 +266,66 @@ func TestShortOfResourcesForEverIsGivenUp(t *testing.T) {
 	})
 }
 
+// stuck is a model that hangs at a number until it is told to stop.
+type stuck struct{ doubler }
+
+func (s *stuck) Run(ctx context.Context, b *model.Batch) ([]job.Tensor, error) {
+	for _, p := range b.Inputs[0].Parts {
+		if slices.Contains(floats(p), 666) {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+	}
+	return s.doubler.Run(ctx, b)
+}
+
+func TestRunThatTakesTooLong(t *testing.T) {
+	inRig(t, func(r *rig) {
+		m := doublerModel(1, nil)
+		m.NewInstance = func() (Instance, error) { return &stuck{}, nil }
+		r.start(m)
+		bad, good := doubleJob(t, 666), doubleJob(t, 1)
+		sent := r.publish(job.Interactive, bad, good)
+		r.pass(r.cfg.RunTimeout - 1)
+		r.wantUnacked(sent)
+		r.pass(r.cfg.RunTimeout + time.Minute)
+		if got := r.wantFailed(bad, job.CodeInference); !strings.Contains(got.Error.Detail, "too long") {
+			t.Errorf("the error is %q, want that it took too long", got.Error.Detail)
+		}
+		r.wantDoubled(good)
+		r.wantAcked(sent)
+		_ = r.shutdown()
+	})
+}
+
+func TestModelThatBreaksItsBatchAxisIsNoLongerBatched(t *testing.T) {
+	inRig(t, func(r *rig) {
+		runs := 0
+		m := doublerModel(1, nil)
+		m.NewInstance = func() (Instance, error) {
+			return &spoiled{spoil: func(out []job.Tensor) {
+				runs++
+				if n := out[0].Shape[0]; n > 1 {
+					out[0].Shape = []int64{1, 1}
+					out[0].Data = out[0].Data[:4]
+				}
+			}}, nil
+		}
+		r.start(m)
+		r.publish(job.Interactive, doubleJob(t, 1), doubleJob(t, 2))
+		runs = 0
+		jobs := []job.Job{doubleJob(t, 3), doubleJob(t, 4), doubleJob(t, 5)}
+		r.publish(job.Interactive, jobs...)
+		for _, j := range jobs {
+			r.wantDoubled(j)
+		}
+		if runs != len(jobs) {
+			t.Errorf("%d runs for %d jobs, want one each and no more attempts at a batch", runs, len(jobs))
+		}
+		_ = r.shutdown()
+	})
+}
+
 func TestDeadline(t *testing.T) {
 	inRig(t, func(r *rig) {
 		ran := map[float32]bool{}

@@ -396,3 +396,34 @@ func TestNothingIsLostWhenNATSRestarts(t *testing.T) {
 	publish(t, connect(t, server.URL(), short), after)
 	wantDoubled(t, results, after)
 }
+
+func TestStrangersMessages(t *testing.T) {
+	url := testserver.NATS(t)
+	q := connect(t, url, nil)
+	results := openMemory(t)
+	run(t, worker.DefaultConfig(), q, results, doublingModel(nil))
+	id, err := job.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := job.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const subject = "sheaf.interactive.double.somebody"
+	asJSON := map[string]string{job.HeaderContentType: job.ContentTypeJSON}
+	testserver.Publish(t, url, subject, nil, nil)
+	testserver.Publish(t, url, subject, asJSON, []byte("garbage"))
+	testserver.Publish(t, url, subject, map[string]string{job.HeaderContentType: job.ContentTypeSheaf}, []byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f})
+	asJSON[job.HeaderID] = id.String()
+	testserver.Publish(t, url, subject, asJSON, []byte(`{"inputs":[{"name":"x","shape":[1,1],"datatype":"INT64","data":[4]}]}`))
+	asJSON[job.HeaderID] = good.String()
+	testserver.Publish(t, url, subject, asJSON, []byte(`{"inputs":[{"name":"x","shape":[2,1],"datatype":"FP32","data":[4,5]}]}`))
+	if r := await(t, results, id); r.State != job.Failed || r.Error.Code != job.CodeInvalid || r.Tenant != "somebody" {
+		t.Errorf("got %s with error %v for tenant %s, want failed and invalid", r.State, r.Error, r.Tenant)
+	}
+	if r := await(t, results, good); r.State != job.Succeeded {
+		t.Errorf("got %s with error %v, want succeeded", r.State, r.Error)
+	}
+	wantEmpty(t, q)
+}

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -18,8 +20,10 @@ type rig struct {
 	store  *fakeStore
 	cfg    Config
 	pool   *Pool
-	stop   context.CancelFunc
-	ended  chan error
+	// registry may be set before start.
+	registry *prometheus.Registry
+	stop     context.CancelFunc
+	ended    chan error
 }
 
 // inRig runs the test in a bubble. The pool is started by rig.start.
@@ -33,8 +37,12 @@ func inRig(t *testing.T, fn func(r *rig)) {
 // start runs a pool until shutdown, or the end of the test.
 func (r *rig) start(models ...Model) {
 	r.t.Helper()
+	deps := Deps{Results: r.store}
+	if r.registry != nil {
+		deps.Registerer = r.registry
+	}
 	var err error
-	if r.pool, err = newPool(r.cfg, Deps{Results: r.store}, r.broker, models); err != nil {
+	if r.pool, err = newPool(r.cfg, deps, r.broker, models); err != nil {
 		r.t.Fatal(err)
 	}
 	var ctx context.Context

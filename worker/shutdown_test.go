@@ -9,6 +9,7 @@ import (
 
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/resultstore"
 )
 
@@ -236,6 +237,86 @@ func TestIdleWorkerHardlyAsks(t *testing.T) {
 		if n := r.broker.asked(); n > 130 {
 			t.Errorf("%d fetches in an idle minute, want one a second and lane", n)
 		}
+		_ = r.shutdown()
+	})
+}
+
+func TestShutdownGivesBackWhatWaitsForTheStore(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		r.store.set(func() { r.store.down = resultstore.ErrUnavailable })
+		var sent []*fakeMessage
+		for range 3 { // the first is being looked up, the others wait for it
+			sent = append(sent, r.redeliver(1, doubleJob(t, 1)))
+		}
+		refused := doubleJob(t, 2)
+		refused.Outputs = []string{"w"}
+		sent = append(sent, r.publish(job.Interactive, refused))
+		begin := time.Now()
+		if err := r.shutdown(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(begin); d > time.Second {
+			t.Errorf("the shutdown took %v, want at once: nothing was in flight", d)
+		}
+		for _, m := range sent {
+			if got := m.retries(); len(got) != 1 || got[0] != 0 {
+				t.Errorf("message %d was given back with %v, want once and at once", m.seq, got)
+			}
+		}
+		r.wantUnacked(sent...)
+	})
+}
+
+func TestShutdownWhileASoloAttemptCannotBeNoted(t *testing.T) {
+	inRig(t, func(r *rig) {
+		ran := false
+		r.double(func(*model.Batch, []float32) error { ran = true; return nil })
+		r.store.set(func() { r.store.finishDown = resultstore.ErrUnavailable })
+		sent := r.redeliver(1, doubleJob(t, 1))
+		r.pass(time.Minute)
+		_ = r.shutdown()
+		if ran {
+			t.Error("a redelivered job ran although no note of it could be written")
+		}
+		r.wantUnacked(sent)
+		if got := sent.retries(); len(got) != 1 {
+			t.Errorf("given back with %v, want once", got)
+		}
+	})
+}
+
+func TestLeaseThatCannotBeExtendedIsTriedAgainSoon(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(func(*model.Batch, []float32) error { takes(20 * time.Second); return nil })
+		sent := []*fakeMessage{r.publish(job.Interactive, doubleJob(t, 1)), r.publish(job.Interactive, doubleJob(t, 2))}
+		r.broker.locked(func() { r.broker.extendFails = errors.New("no NATS") })
+		r.pass(r.broker.ackWait / 2)
+		r.broker.locked(func() { r.broker.extendFails = nil })
+		r.pass(r.broker.ackWait / 6)
+		for _, m := range sent {
+			if m.extended() != 1 {
+				t.Errorf("the lease of message %d was extended %d times after two thirds of it, want once", m.seq, m.extended())
+			}
+		}
+		_ = r.shutdown()
+	})
+}
+
+func TestLapsedLeaseIsNotExtendedButTheResultCounts(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(func(*model.Batch, []float32) error { takes(time.Minute); return nil })
+		r.broker.locked(func() { r.broker.extendFails = queue.ErrLapsed })
+		j := doubleJob(t, 1)
+		sent := r.publish(job.Interactive, j)
+		r.pass(30 * time.Second)
+		r.broker.locked(func() { r.broker.extendFails = nil })
+		r.pass(time.Minute)
+		if sent.extended() != 0 {
+			t.Error("a lapsed lease was extended")
+		}
+		r.wantDoubled(j)
+		r.wantAcked(sent)
 		_ = r.shutdown()
 	})
 }

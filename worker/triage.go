@@ -55,7 +55,7 @@ func (g *triage) handle(ctx context.Context, m *message) {
 			g.ledger.expire(t)
 		case buried:
 			e.left(t.job.Lane, t.rows)
-			g.refuse(t)
+			g.refuse(ctx, t)
 		default:
 			e.left(t.job.Lane, t.rows)
 			g.ledger.giveBack(t, e.retryDelay(m.delivery.Attempt))
@@ -71,9 +71,13 @@ func (g *triage) handle(ctx context.Context, m *message) {
 	e.settle(ctx, &g.ledger)
 }
 
-func (g *triage) refuse(t *task) {
+func (g *triage) refuse(ctx context.Context, t *task) {
 	m := t.message
-	g.engine.log.Info("job refused", slog.String("job", t.job.ID.String()), slog.String("tenant", t.job.Tenant),
+	level := slog.LevelDebug // anybody may send anything; the record, the dead letter and the metrics tell of it
+	if t.refused.Code == job.CodeExhausted {
+		level = slog.LevelWarn
+	}
+	g.engine.log.Log(ctx, level, "job refused", slog.String("job", t.job.ID.String()), slog.String("tenant", t.job.Tenant),
 		slog.String("code", string(t.refused.Code)), slog.String("reason", t.refused.Error()))
 	g.ledger.fail(t, t.state, t.refused, job.Timings{Queue: max(0, m.taken.Sub(t.job.CreatedAt))})
 }
@@ -151,7 +155,7 @@ func (g *triage) bury(ctx context.Context, m *message) bool {
 	ids := g.ids
 	if m.undecodable != "" {
 		ids = nil // the whole message
-		e.log.Info("message cannot be decoded", slog.Uint64("seq", m.delivery.Seq), slog.String("lane", m.lane.String()),
+		e.log.Debug("message cannot be decoded", slog.Uint64("seq", m.delivery.Seq), slog.String("lane", m.lane.String()),
 			slog.String("tenant", m.delivery.Envelope.Tenant), slog.String("reason", m.undecodable))
 	} else if len(ids) == 0 {
 		return true
