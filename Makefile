@@ -7,7 +7,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # ONNX Runtime is called through cgo. Said here because Go switches cgo off by itself when it finds no C compiler, and
-# then fails with a message that does not say so.  The tools are built with it too, and so share what is compiled.
+# then fails with a message that does not say so. The tools are built with it too, and so share what is compiled.
 export CGO_ENABLED := 1
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)

@@ -33,8 +33,11 @@ func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) 
 		q.found.put(t, whose, time.Now())
 	}
 	loc, err := q.placeOf(ctx, t, whose.model)
+	if err != nil {
+		return job.Location{}, err
+	}
 	loc.Tenant, loc.Model = whose.tenant, whose.model
-	return loc, err
+	return loc, nil
 }
 
 // placeOf derives the state from how far the consumer has delivered.

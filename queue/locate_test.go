@@ -20,6 +20,7 @@ func TestLocateTellsThePlaceInTheQueue(t *testing.T) {
 	expect := func(i int, want job.Location) {
 		t.Helper()
 		want.Tenant, want.Model = job.DefaultTenant, "digits"
+		want.Tenant, want.Model = job.DefaultTenant, "digits"
 		var got job.Location
 		eventually(t, "the job is at its place", func() bool {
 			var err error
