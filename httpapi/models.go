@@ -12,19 +12,19 @@ import (
 // modelView is what the API shows of a model: its announcement, with durations in milliseconds, and what one request
 // may ask for.
 type modelView struct {
-	Name        string            `json:"name"`
-	Version     string            `json:"version"`
-	Versions    []string          `json:"versions,omitempty"` // of GET /v1/models/{model}: all that are served
-	Description string            `json:"description,omitempty"`
-	Platform    string            `json:"platform"`
-	Signature   model.Signature   `json:"signature"`
-	MaxRows     int               `json:"max_rows"`   // of one batch
-	Prediction  string            `json:"prediction"` // the output that /predict answers with
-	ResultTTL   int64             `json:"result_ttl_ms,omitempty"`
-	Deadline    int64             `json:"deadline_ms,omitempty"`
-	Digest      string            `json:"digest,omitempty"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	Limits      *limitsView       `json:"limits,omitempty"`
+	Name        string   `json:"name"`
+	Version     string   `json:"version"`
+	Versions    []string `json:"versions,omitempty"` // of GET /v1/models/{model}: all that are served
+	Description string   `json:"description,omitempty"`
+	Platform    string   `json:"platform"`
+	model.Signature
+	MaxRows    int               `json:"max_rows"`   // of one batch
+	Prediction string            `json:"prediction"` // the output that /predict answers with
+	ResultTTL  int64             `json:"result_ttl_ms,omitempty"`
+	Deadline   int64             `json:"deadline_ms,omitempty"`
+	Digest     string            `json:"digest,omitempty"`
+	Metadata   map[string]string `json:"metadata,omitempty"`
+	Limits     *limitsView       `json:"limits,omitempty"`
 }
 
 // limitsView is what bounds one request.

@@ -89,20 +89,17 @@ func TestModels(t *testing.T) {
 	a := r.do(t, "GET", "/v1/models/digits", "")
 	want := map[string]any{
 		"name": "digits", "version": "2", "versions": []any{"2", "1"}, "description": "handwritten digits", "platform": "onnxruntime_onnx",
-		"signature": map[string]any{
-			"inputs":    []any{map[string]any{"name": "x", "datatype": "FP32", "shape": []any{-1.0, 4.0}}},
-			"outputs":   []any{map[string]any{"name": "probabilities", "datatype": "FP32", "shape": []any{-1.0, 2.0}}},
-			"batchable": true,
-		},
-		"max_rows": 64.0, "prediction": "probabilities", "deadline_ms": 5000.0, "result_ttl_ms": 3600000.0,
+		"inputs":    []any{map[string]any{"name": "x", "datatype": "FP32", "shape": []any{-1.0, 4.0}}},
+		"outputs":   []any{map[string]any{"name": "probabilities", "datatype": "FP32", "shape": []any{-1.0, 2.0}}},
+		"batchable": true, "max_rows": 64.0, "prediction": "probabilities", "deadline_ms": 5000.0, "result_ttl_ms": 3600000.0,
 		"limits": map[string]any{"max_body_bytes": 8388608.0, "max_rows": 4096.0, "max_elements": 8388608.0, "max_rank": 8.0},
 	}
 	if d := cmp.Diff(want, a.doc); d != "" {
 		t.Error(d)
 	}
-	var info model.Info // clients in Go read it as the announcement that it is
-	if err := json.Unmarshal([]byte(a.body), &info); err != nil || info.Signature.Inputs[0].String() != "x FP32 [-1,4]" {
-		t.Errorf("%v: %+v", err, info)
+	var signature model.Signature // clients in Go read it so
+	if err := json.Unmarshal([]byte(a.body), &signature); err != nil || signature.Inputs[0].String() != "x FP32 [-1,4]" {
+		t.Errorf("%v: %+v", err, signature)
 	}
 	if a := r.do(t, "GET", "/v1/models/digits/versions/1", ""); a.str("version") != "1" {
 		t.Error(a.body)

@@ -50,18 +50,12 @@ var ErrResources = errors.New("out of resources")
 // rows one by one. A run of one row may succeed.
 var ErrRows = errors.New("the outputs do not follow the batch axis")
 
-// Key returns the key under which the model is announced, "digits/1". A '.' in the name is written '=', which no name
-// has, because a '.' separates the tokens of a NATS key.
-func (i *Info) Key() string { return announcementKey(i.Name, i.Version) }
-
-func announcementKey(name, version string) string {
-	return strings.ReplaceAll(name, ".", "=") + "/" + version
-}
+// Key returns the key under which the model is announced, "digits/1".
+func (i *Info) Key() string { return i.Name + "/" + i.Version }
 
 // ParseKey is the inverse of Info.Key.
 func ParseKey(key string) (name, version string, err error) {
 	name, version, ok := strings.Cut(key, "/")
-	name = strings.ReplaceAll(name, "=", ".")
 	if !ok || !job.ValidName(name) || !validVersion(version) {
 		return "", "", fmt.Errorf("%q is not the key of an announced model: expected name/version, such as digits/1", key)
 	}

@@ -41,13 +41,13 @@ func newModelList(env environment) *cobra.Command {
 			if err := checkOutput(format); err != nil {
 				return err
 			}
-			var infos []model.Info
+			var infos []modelView
 			var fault error
 			if dir != "" {
 				infos, fault = inspectPath(cmd.Context(), library, dir)
 			} else {
 				var list struct {
-					Models []model.Info `json:"models"`
+					Models []modelView `json:"models"`
 				}
 				if err := c.get(cmd.Context(), "/v1/models", &list); err != nil {
 					return err
@@ -84,11 +84,11 @@ server, and what keeps it from being served is said together with what to do abo
 				infos, fault := inspectPath(cmd.Context(), library, args[0])
 				return errors.Join(printModels(env, infos, format), fault)
 			}
-			var info model.Info
+			var info modelView
 			if err := c.get(cmd.Context(), "/v1/models/"+url.PathEscape(args[0]), &info); err != nil {
 				return err
 			}
-			return printModels(env, []model.Info{info}, format)
+			return printModels(env, []modelView{info}, format)
 		},
 	}
 	c = clientFlags(cmd)
@@ -113,8 +113,20 @@ func (c *client) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
+// modelView is what is shown of a model, as GET /v1/models gives it.
+type modelView struct {
+	Name        string `json:"name"`
+	Version     string `json:"version"`
+	Description string `json:"description,omitempty"`
+	Platform    string `json:"platform"`
+	model.Signature
+	MaxRows int               `json:"max_rows"`
+	Digest  string            `json:"digest,omitempty"`
+	Meta    map[string]string `json:"metadata,omitempty"`
+}
+
 // inspectPath loads the models of a file or directory. Those that can be served are returned even if others cannot.
-func inspectPath(ctx context.Context, library, path string) ([]model.Info, error) {
+func inspectPath(ctx context.Context, library, path string) ([]modelView, error) {
 	stat, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, withCode(exitUsage, fmt.Errorf("there is no file or directory %s", path))
@@ -138,25 +150,29 @@ func inspectPath(ctx context.Context, library, path string) ([]model.Info, error
 		return nil, withCode(exitUnreachable, errors.Join(append(faults, err)...))
 	}
 	defer rt.Close() //nolint:errcheck // the process ends
-	var infos []model.Info
+	var infos []modelView
 	for _, v := range versions {
 		m, err := rt.Load(ctx, v)
 		if err != nil {
 			faults = append(faults, err)
 			continue
 		}
-		infos = append(infos, m.Info())
+		i := m.Info()
+		infos = append(infos, modelView{
+			Name: i.Name, Version: i.Version, Description: i.Description, Platform: i.Platform,
+			Signature: i.Signature, MaxRows: i.MaxRows, Digest: i.Digest, Meta: i.Metadata,
+		})
 		_ = m.Close()
 	}
 	return infos, errors.Join(faults...)
 }
 
-func printModels(env environment, infos []model.Info, format string) error {
+func printModels(env environment, infos []modelView, format string) error {
 	if format == "json" {
 		enc := json.NewEncoder(env.stdout)
 		enc.SetIndent("", "  ")
 		if infos == nil {
-			infos = []model.Info{}
+			infos = []modelView{}
 		}
 		return enc.Encode(map[string]any{"models": infos})
 	}
@@ -171,7 +187,7 @@ func printModels(env environment, infos []model.Info, format string) error {
 		if infos[i].Signature.Batchable {
 			batching = fmt.Sprintf("%d rows", infos[i].MaxRows)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", infos[i].Key(), batching, signatureLine(&infos[i].Signature))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", infos[i].Name+"/"+infos[i].Version, batching, signatureLine(&infos[i].Signature))
 	}
 	return w.Flush()
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -100,6 +102,35 @@ func TestTabularModel(t *testing.T) {
 	}
 	if share := float64(right) / float64(len(rows)); share < 0.9 {
 		t.Errorf("accuracy %.3f on held-out rows", share)
+	}
+}
+
+// A model whose name has a dot, which separates the tokens of a subject, of a key and of a consumer's name.
+func TestModelWithADot(t *testing.T) {
+	t.Parallel()
+	onnx, err := os.ReadFile(repoPath("examples", "models", "digits", "1", "model.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "digits.v2-1.onnx"), onnx, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--models", dir)
+	url := p.find(`HTTP API +(\S+)`)
+	row := heldout(t, "digits")[0]
+	code, body := post(t, url+"/v1/models/digits.v2-1/jobs", map[string]any{"input": row.Input})
+	if code != http.StatusAccepted {
+		t.Fatalf("submit answered %d: %s", code, body)
+	}
+	_, body = get(t, url+"/v1/jobs/"+decodeJob(t, body).ID+"?wait=30s")
+	if j := decodeJob(t, body); j.Status != "succeeded" || j.Model != "digits.v2-1" {
+		t.Errorf("%s", body)
+	} else if err := sameProbabilities(j.Outputs[0].Data, row.Probabilities); err != nil {
+		t.Error(err)
+	}
+	if code, body := get(t, url+"/v1/models/digits.v2-1"); code != http.StatusOK {
+		t.Errorf("the model is answered %d: %s", code, body)
 	}
 }
 
