@@ -74,8 +74,8 @@ models-check: $(VENV)/ready ## Train the demonstration models, and fail if they 
 	@PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/models/train.py --check
 
 ##@ Set up
-.PHONY: deps toolchain onnxruntime redis clean distclean
-deps: toolchain onnxruntime redis bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
+.PHONY: deps toolchain onnxruntime programs clean distclean
+deps: toolchain onnxruntime programs bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
 
 toolchain:
 	@command -v go >/dev/null || { echo "Go is needed, 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
@@ -84,8 +84,8 @@ toolchain:
 onnxruntime: ## Put the ONNX Runtime library into bin/lib
 	@scripts/fetch-onnxruntime bin/lib
 
-redis: ## Install redis-server if there is none (Debian, root)
-	@scripts/install-redis
+programs: ## Install redis-server and curl if they are missing (Debian, root)
+	@scripts/install-programs
 
 bin/nats-server: go.mod
 	@echo "building bin/nats-server (the first time takes a minute)" >&2

@@ -184,7 +184,7 @@ func printModels(env environment, infos []modelView, format string) error {
 	fmt.Fprintln(w, "MODEL\tBATCHING\tSIGNATURE")
 	for i := range infos {
 		batching := "no"
-		if infos[i].Signature.Batchable {
+		if infos[i].Batchable {
 			batching = fmt.Sprintf("%d rows", infos[i].MaxRows)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", infos[i].Name+"/"+infos[i].Version, batching, signatureLine(&infos[i].Signature))
