@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -311,12 +312,23 @@ func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, l
 			return fmt.Errorf("read the example: %w", err)
 		}
 		fmt.Fprintf(&b, "\nTry it. This is a handwritten %d; the prediction is the probability of each digit, from 0 to 9:\n\n", examples.DigitLabel)
-		fmt.Fprintf(&b, "curl -sS %s/v1/models/%s/predict -H 'Content-Type: application/json' -d '%s'\n\n",
-			url, examples.Digits, strings.TrimSpace(string(body)))
+		b.WriteString(tryCommand(url, strings.TrimSpace(string(body))) + "\n\n")
 	}
 	b.WriteString("Ctrl-C stops it.\n")
 	_, err := io.WriteString(d.env.stdout, b.String())
 	return err
+}
+
+// tryCommand is a command to copy: curl's where there is one, else our own.
+func tryCommand(url, body string) string {
+	if _, err := exec.LookPath("curl"); err == nil {
+		return fmt.Sprintf("curl -sS %s/v1/models/%s/predict -H 'Content-Type: application/json' -d '%s'", url, examples.Digits, body)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		self = "sheaf"
+	}
+	return fmt.Sprintf("'%s' submit %s '%s' --wait --server %s", self, examples.Digits, body, url)
 }
 
 func hasDigits(loaded *loadedModels) bool {

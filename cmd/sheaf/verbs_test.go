@@ -37,6 +37,19 @@ func TestDevPrintsACommandThatWorks(t *testing.T) {
 	}
 }
 
+// Where there is no curl, the command is sheaf's own.
+func TestDevWithoutCurl(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0")
+	line := p.find(`(?m)^('.*' submit .*)$`)
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", line)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	out, err := cmd.CombinedOutput()
+	if want := fmt.Sprintf("largest at %d", examples.DigitLabel); err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%s: %v: %s", line, err, out)
+	}
+}
+
 // The whole held-out set through sheaf dev: accuracy as on the model card, each answer that of a direct run.
 func TestDevAnswersLikeADirectRun(t *testing.T) {
 	t.Parallel()
