@@ -20,7 +20,7 @@ func DecodeMessage(env *Envelope, lim Limits) ([]Decoded, error) {
 	if env.contentType() == ContentTypeSheaf {
 		jobs, err := decodeSheaf(env, lim)
 		if id, noID := ParseID(env.header(HeaderID)); err != nil && len(jobs) == 0 && noID == nil {
-			// The message's ID is that of its first job: whoever published it is to learn what became of it.
+			// The message's ID is its job's if it was to carry one: whoever published it is to learn what became of it.
 			first := Decoded{Job: env.newJob(), Err: Errorf(CodeMalformed, "", "%v", err)}
 			first.Job.ID = id
 			jobs = append(jobs, first)

@@ -79,9 +79,27 @@ func bySequence(seq uint64) []byte {
 	return append(strconv.AppendUint([]byte(`{"seq":`), seq, 10), '}')
 }
 
+// askTime is how long one question waits for its answer.
+const askTime = time.Second
+
+// askAgain asks until there is an answer or ctx ends: a server that was just lost, and a cluster without a leader,
+// answer nothing at all, and what was asked then must be asked again.
+func askAgain[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, askTime)
+		answer, err := ask(once)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+			return answer, err
+		}
+	}
+}
+
 // directGet asks any replica for the message.
 func (q *Queue) directGet(ctx context.Context, t job.Ticket) (*stored, error) {
-	m, err := q.conn.RequestWithContext(ctx, q.api+"DIRECT.GET."+t.Lane.String(), bySequence(t.Seq))
+	m, err := askAgain(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		return q.conn.RequestWithContext(ctx, q.api+"DIRECT.GET."+t.Lane.String(), bySequence(t.Seq))
+	})
 	if errors.Is(err, nats.ErrNoResponders) {
 		return nil, job.ErrNotFound // no stream, or none with direct access: the leader says which
 	}
@@ -96,7 +114,9 @@ func (q *Queue) directGet(ctx context.Context, t job.Ticket) (*stored, error) {
 
 // leaderGet asks the stream's leader for the message.
 func (q *Queue) leaderGet(ctx context.Context, t job.Ticket) (*stored, error) {
-	m, err := q.conn.RequestWithContext(ctx, q.api+"STREAM.MSG.GET."+t.Lane.String(), bySequence(t.Seq))
+	m, err := askAgain(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		return q.conn.RequestWithContext(ctx, q.api+"STREAM.MSG.GET."+t.Lane.String(), bySequence(t.Seq))
+	})
 	if err != nil {
 		return nil, requestError("look up a job", err)
 	}

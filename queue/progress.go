@@ -99,7 +99,9 @@ func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
-	c, err := q.js.Consumer(ctx, lane.String(), token(model))
+	c, err := askAgain(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return q.js.Consumer(ctx, lane.String(), token(model))
+	})
 	if err != nil {
 		return nil, err
 	}
