@@ -29,45 +29,42 @@ const (
 	codeTimeout          job.Code = "timeout"
 )
 
+// ofJob is the type of an error that a job can have too; the job says status and title.
+func ofJob(code job.Code, text string) problemType {
+	status, title := code.Problem()
+	return problemType{code, status, title, text}
+}
+
 var problemTypes = [...]problemType{
-	{
-		job.CodeMalformed, http.StatusBadRequest, "The request cannot be parsed",
+	ofJob(job.CodeMalformed,
 		"The body, the query or a header is not in the form that the route takes. Correct the request; field says where.",
-	},
-	{
-		job.CodeInvalid, http.StatusUnprocessableEntity, "The request does not fit the model",
-		"The request can be read, but it is not what the model takes: a name, a datatype, a shape or a value is wrong. " +
+	),
+	ofJob(job.CodeInvalid,
+		"The request can be read, but it is not what the model takes: a name, a datatype, a shape or a value is wrong. "+
 			"field says where, detail what was expected and what was found, expected what the model takes.",
-	},
-	{
-		job.CodeTooLarge, http.StatusRequestEntityTooLarge, "The request is too large",
+	),
+	ofJob(job.CodeTooLarge,
 		"The body, or the job made of it, is larger than the limit. Split it into several jobs.",
-	},
-	{
-		job.CodeUnknownModel, http.StatusNotFound, "No such model",
+	),
+	ofJob(job.CodeUnknownModel,
 		"No worker has announced a model of this name and version. GET /v1/models lists those that are served.",
-	},
-	{
-		job.CodeInference, http.StatusUnprocessableEntity, "The model failed at this input",
+	),
+	ofJob(job.CodeInference,
 		"The job reached the model and the model refused this input. The same input will fail again.",
-	},
-	{
-		job.CodeExhausted, http.StatusInternalServerError, "Every attempt at the job has failed",
-		"The job was tried as often as the settings allow and never finished, for example because workers died at it. " +
+	),
+	ofJob(job.CodeExhausted,
+		"The job was tried as often as the settings allow and never finished, for example because workers died at it. "+
 			"It is kept among the dead letters for the operator.",
-	},
-	{
-		job.CodeExpired, http.StatusGatewayTimeout, "The job's deadline passed first",
+	),
+	ofJob(job.CodeExpired,
 		"The job was not computed before its deadline and was dropped. Submit again with a later Sheaf-Deadline.",
-	},
-	{
-		job.CodeCanceled, http.StatusConflict, "The job was canceled",
+	),
+	ofJob(job.CodeCanceled,
 		"Somebody canceled the job before it had a result.",
-	},
-	{
-		job.CodeInternal, http.StatusInternalServerError, "Something is wrong on our side",
+	),
+	ofJob(job.CodeInternal,
 		"A defect of the server. Its log has the details; the request may be tried again.",
-	},
+	),
 	{
 		codeNotFound, http.StatusNotFound, "No such route",
 		"Nothing is served under this path. GET / lists the routes.",

@@ -3,7 +3,6 @@ package worker
 import (
 	"encoding/json"
 	"mime"
-	"net/http"
 
 	"github.com/sheafml/sheaf/job"
 )
@@ -48,7 +47,7 @@ func problem(r *job.Result) []byte {
 	if e == nil {
 		e = job.Errorf(job.CodeInternal, "", "the job ended as %s", r.State)
 	}
-	kind := describe(e.Code)
+	status, title := e.Code.Problem()
 	body, err := json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
@@ -56,38 +55,9 @@ func problem(r *job.Result) []byte {
 		Detail string `json:"detail"`
 		Field  string `json:"field,omitempty"`
 		ID     string `json:"id"`
-	}{Type: "/problems/" + string(e.Code), Title: kind.title, Status: kind.status, Detail: e.Detail, Field: e.Field, ID: r.ID.String()})
+	}{Type: "/problems/" + string(e.Code), Title: title, Status: status, Detail: e.Detail, Field: e.Field, ID: r.ID.String()})
 	if err != nil {
 		return nil // strings always encode
 	}
 	return body
-}
-
-// problemKind is what a client of the HTTP API sees of a code, so that an inbox tells the same.
-type problemKind struct {
-	status int
-	title  string
-}
-
-func describe(code job.Code) problemKind {
-	switch code {
-	case job.CodeMalformed:
-		return problemKind{http.StatusBadRequest, "The request cannot be parsed"}
-	case job.CodeInvalid:
-		return problemKind{http.StatusUnprocessableEntity, "The request does not fit the model"}
-	case job.CodeTooLarge:
-		return problemKind{http.StatusRequestEntityTooLarge, "The request is too large"}
-	case job.CodeUnknownModel:
-		return problemKind{http.StatusNotFound, "No such model"}
-	case job.CodeInference:
-		return problemKind{http.StatusUnprocessableEntity, "The model failed at this input"}
-	case job.CodeExhausted:
-		return problemKind{http.StatusInternalServerError, "Every attempt at the job has failed"}
-	case job.CodeExpired:
-		return problemKind{http.StatusGatewayTimeout, "The job's deadline passed first"}
-	case job.CodeCanceled:
-		return problemKind{http.StatusConflict, "The job was canceled"}
-	case job.CodeInternal:
-	}
-	return problemKind{http.StatusInternalServerError, "Something is wrong on our side"}
 }
