@@ -2,9 +2,6 @@
 package testserver
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,9 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -47,16 +41,11 @@ func NATSProcess(t testing.TB) (url string) {
 
 // NATSServer is a nats-server process that a test can kill and start again on the same data and port.
 type NATSServer struct {
-	t       testing.TB
+	process
 	program string
 	conf    string
 	data    string
 	url     string
-
-	mu     sync.Mutex
-	cmd    *exec.Cmd
-	exited chan struct{}
-	output bytes.Buffer
 }
 
 // StartNATS starts a nats-server process with JetStream. extra is added to its configuration file, for example an
@@ -66,7 +55,7 @@ func StartNATS(t testing.TB, extra string) *NATSServer {
 	dir := t.TempDir()
 	port := freePort(t)
 	s := &NATSServer{
-		t:       t,
+		process: process{t: t, name: "nats-server"},
 		program: findProgram(t, "nats-server"),
 		conf:    filepath.Join(dir, "nats.conf"),
 		data:    filepath.Join(dir, "data"),
@@ -88,53 +77,8 @@ func (s *NATSServer) URL() string { return s.url }
 // Start starts the server, after StartNATS only if it was stopped, and waits until it answers.
 func (s *NATSServer) Start() {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.output.Reset()
-	cmd := exec.Command(s.program, "-c", s.conf) //nolint:gosec,noctx // the test stops it by its process ID
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		s.t.Fatalf("testserver: %v", err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatalf("testserver: start nats-server: %v", err)
-	}
-	s.cmd, s.exited = cmd, make(chan struct{})
-	ready := make(chan bool, 1)
-	go func() {
-		defer close(s.exited)
-		lines := bufio.NewScanner(pipe)
-		for lines.Scan() {
-			s.output.WriteString(lines.Text() + "\n")
-			if strings.Contains(lines.Text(), "Server is ready") {
-				select {
-				case ready <- true:
-				default:
-				}
-			}
-		}
-		_ = cmd.Wait() // it is killed, and then says so
-		select {
-		case ready <- false:
-		default:
-		}
-	}()
-	select {
-	case ok := <-ready:
-		if !ok {
-			<-s.exited
-			s.t.Fatalf("testserver: nats-server ended at once:\n%s", s.output.String())
-		}
-	case <-time.After(startTimeout):
-		s.t.Fatalf("testserver: nats-server is not ready after %v", startTimeout)
-	}
+	s.run("Server is ready", s.program, "-c", s.conf)
 }
-
-// Kill ends the process at once (SIGKILL), as a crash would.
-func (s *NATSServer) Kill() { s.end(syscall.SIGKILL) }
-
-// Stop lets the server shut down in order.
-func (s *NATSServer) Stop() { s.end(syscall.SIGTERM) }
 
 // Wipe deletes all that the stopped server has stored.
 func (s *NATSServer) Wipe() {
@@ -142,35 +86,6 @@ func (s *NATSServer) Wipe() {
 	if err := os.RemoveAll(s.data); err != nil {
 		s.t.Fatalf("testserver: %v", err)
 	}
-}
-
-// Pause and Resume stop and continue the process (SIGSTOP, SIGCONT): its connections stand, and it answers nothing.
-func (s *NATSServer) Pause() { s.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (s *NATSServer) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *NATSServer) end(sig syscall.Signal) {
-	s.t.Helper()
-	if s.signal(sig) {
-		<-s.exited
-		s.mu.Lock()
-		s.cmd = nil
-		s.mu.Unlock()
-	}
-}
-
-func (s *NATSServer) signal(sig syscall.Signal) bool {
-	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return false
-	}
-	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Errorf("testserver: signal nats-server: %v", err)
-	}
-	return true
 }
 
 // freePort returns a loopback port that nothing listens at.

@@ -1,20 +1,12 @@
 package testserver
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // Redis starts a real redis-server process and returns its address, host:port. It is stopped when the test ends.
@@ -36,19 +28,14 @@ type RedisOptions struct {
 
 // RedisServer is a redis-server process that a test can kill and start again on the same data and port.
 type RedisServer struct {
+	process
 	Addr string // host:port
 
-	t       testing.TB
 	opts    RedisOptions
 	program string
 	dir     string
 	conf    string // path of a configuration file, "" for none
 	ready   string // what its log says when it is ready
-
-	mu     sync.Mutex
-	cmd    *exec.Cmd
-	exited chan struct{}
-	output bytes.Buffer
 }
 
 // StartRedis starts a redis-server that keeps nothing on disk unless the options say so.
@@ -72,7 +59,7 @@ func newRedis(t testing.TB, opts RedisOptions) *RedisServer {
 	t.Helper()
 	return &RedisServer{
 		Addr:    net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))),
-		t:       t,
+		process: process{t: t, name: "redis-server"},
 		opts:    opts,
 		program: findProgram(t, "redis-server"),
 		dir:     t.TempDir(),
@@ -124,82 +111,7 @@ func (s *RedisServer) args() []string {
 
 func (s *RedisServer) start(phrase string, extra []string) {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.output.Reset()
-	cmd := exec.Command(s.program, slices.Concat(s.args(), extra)...) //nolint:gosec,noctx // the test stops it by its process ID
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatalf("testserver: %v", err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		s.t.Fatalf("testserver: start redis-server: %v", err)
-	}
-	s.cmd, s.exited = cmd, make(chan struct{})
-	ready := make(chan bool, 1)
-	go func() {
-		defer close(s.exited)
-		lines := bufio.NewScanner(pipe)
-		for lines.Scan() {
-			s.output.WriteString(lines.Text() + "\n")
-			if strings.Contains(lines.Text(), phrase) {
-				select {
-				case ready <- true:
-				default:
-				}
-			}
-		}
-		_ = cmd.Wait() // it is killed, and then says so
-		select {
-		case ready <- false:
-		default:
-		}
-	}()
-	select {
-	case ok := <-ready:
-		if !ok {
-			<-s.exited
-			s.t.Fatalf("testserver: redis-server ended at once:\n%s", s.output.String())
-		}
-	case <-time.After(startTimeout):
-		s.t.Fatalf("testserver: redis-server is not ready after %v", startTimeout)
-	}
-}
-
-// Kill ends the process at once (SIGKILL), as a crash would. Killing it twice is no error.
-func (s *RedisServer) Kill() { s.end(syscall.SIGKILL) }
-
-// Stop lets the server shut down in order.
-func (s *RedisServer) Stop() { s.end(syscall.SIGTERM) }
-
-// Pause and Resume stop and continue the process (SIGSTOP, SIGCONT): its connections stand, and it answers nothing.
-func (s *RedisServer) Pause() { s.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (s *RedisServer) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *RedisServer) end(sig syscall.Signal) {
-	s.t.Helper()
-	if s.signal(sig) {
-		<-s.exited
-		s.mu.Lock()
-		s.cmd = nil
-		s.mu.Unlock()
-	}
-}
-
-func (s *RedisServer) signal(sig syscall.Signal) bool {
-	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return false
-	}
-	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Errorf("testserver: signal redis-server: %v", err)
-	}
-	return true
+	s.run(phrase, s.program, slices.Concat(s.args(), extra)...)
 }
 
 // confFile gives the server a configuration file, which it may rewrite, as a sentinel does.
