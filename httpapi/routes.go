@@ -198,7 +198,7 @@ func send(w http.ResponseWriter, status int, body []byte) {
 		h.Set("Cache-Control", "no-store")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON or plain text, with nosniff: no browser takes it for a page
+	_, _ = w.Write(body)
 }
 
 // sendJSON is send for a JSON document.
