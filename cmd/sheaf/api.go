@@ -26,7 +26,12 @@ func apiFlags(cmd *cobra.Command, addr *string) *httpapi.Config {
 	fs.DurationVar(&cfg.MaxWait, "max-wait", cfg.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
 	fs.DurationVar(&cfg.PredictTimeout, "predict-timeout", cfg.PredictTimeout, "how long /predict waits for its answer")
 	fs.IntVar(&cfg.MaxWaiters, "max-waiters", cfg.MaxWaiters, "requests that may wait at the same time")
-	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters")
+	fs.DurationVar(&cfg.SubmitTimeout, "submit-timeout", cfg.SubmitTimeout, "how long a submit may take while NATS is out of reach")
+	fs.DurationVar(&cfg.LookupTimeout, "lookup-timeout", cfg.LookupTimeout, "how long a look-up or a cancel may take")
+	fs.DurationVar(&cfg.BodyTimeout, "body-timeout", cfg.BodyTimeout, "how long a client may take to send its body")
+	fs.DurationVar(&cfg.PollInterval, "poll-interval", cfg.PollInterval, "how often waiting requests are looked up in case a notice was lost")
+	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
+		"poll-interval")
 	return &cfg
 }
 

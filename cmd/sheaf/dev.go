@@ -41,12 +41,13 @@ type dev struct {
 	worker    *worker.Config
 	queue     queue.Config
 	redis     *resultstore.Config
+	memory    resultstore.MemoryConfig
 	limits    *job.Limits
 	log       *telemetry.Config
 }
 
 func newDev(env environment) *cobra.Command {
-	d := &dev{env: env, queue: queue.DefaultConfig()}
+	d := &dev{env: env, queue: queue.DefaultConfig(), memory: resultstore.DefaultMemoryConfig()}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process, with a demo model",
@@ -65,7 +66,9 @@ results do so only with --redis-url.`,
 	fs.StringVar(&d.modelsDir, "models", "", "`DIR` of models to serve beside the demo model")
 	fs.StringVar(&d.dataDir, "data", "", "`DIR` to keep the queue in; default: a temporary one")
 	fs.StringVar(&d.natsAddr, "nats-addr", "", "`ADDRESS` of the embedded NATS server; default: 127.0.0.1:4222, or a free port if that is taken")
-	asSettings(fs, "models", "data", "nats-addr")
+	fs.IntVar(&d.memory.MaxEntries, "memory-max-results", d.memory.MaxEntries, "results to keep in memory; workers wait when there is no room")
+	fs.Int64Var(&d.memory.MaxBytes, "memory-max-bytes", d.memory.MaxBytes, "bytes of results to keep in memory")
+	asSettings(fs, "models", "data", "nats-addr", "memory-max-results", "memory-max-bytes")
 	d.api = apiFlags(cmd, &d.addr)
 	d.worker = workerFlags(cmd, &d.library)
 	d.redis = redisFlags(cmd)
@@ -250,9 +253,8 @@ func (d *dev) startNATS(ctx context.Context, data string, logger *slog.Logger) (
 // openResults opens Redis if one is named, else memory. where says which, for people.
 func (d *dev) openResults(ctx context.Context, logger *slog.Logger, registry prometheus.Registerer) (store resultstore.Store, where string, err error) {
 	if d.redis.URL == "" {
-		memory := resultstore.DefaultMemoryConfig()
-		memory.DefaultTTL = d.redis.DefaultTTL
-		m, err := resultstore.NewMemory(memory, resultstore.WithRegisterer(registry))
+		d.memory.DefaultTTL = d.redis.DefaultTTL
+		m, err := resultstore.NewMemory(d.memory, resultstore.WithRegisterer(registry))
 		return m, "in memory", withCode(exitUsage, err)
 	}
 	r, err := openRedis(ctx, *d.redis, resultstore.WithLogger(logger), resultstore.WithRegisterer(registry))

@@ -27,7 +27,14 @@ func workerFlags(cmd *cobra.Command, library *string) *worker.Config {
 	fs.StringVar(library, "onnxruntime-lib", "", "ONNX Runtime's shared library; default: lib/ beside the program, then the system's")
 	fs.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long batches in flight may take after SIGTERM")
 	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "deliveries of a job before it counts as failed")
-	asSettings(fs, "onnxruntime-lib", "drain-timeout", "max-attempts")
+	fs.DurationVar(&cfg.RunTimeout, "run-timeout", cfg.RunTimeout, "a run of the model that takes longer is stopped, and its jobs are tried alone")
+	fs.Float64Var(&cfg.ReserveBulk, "bulk-reserve", cfg.ReserveBulk, "share of rows that the bulk lane gets while both lanes have work, 0 to 0.5")
+	fs.DurationVar(&cfg.Ahead, "ahead", cfg.Ahead, "how much work, in time, each lane of a model holds ready")
+	fs.IntVar(&cfg.BufferBytes, "buffer-bytes", cfg.BufferBytes, "bytes of messages that each lane of a model holds ready")
+	fs.DurationVar(&cfg.RetryDelay, "retry-delay", cfg.RetryDelay, "first pause before a job is tried again after a failure that may pass; it doubles")
+	fs.DurationVar(&cfg.RetryDelayMax, "retry-delay-max", cfg.RetryDelayMax, "the longest such pause")
+	asSettings(fs, "onnxruntime-lib", "drain-timeout", "max-attempts", "run-timeout", "bulk-reserve", "ahead", "buffer-bytes",
+		"retry-delay", "retry-delay-max")
 	return &cfg
 }
 
