@@ -161,7 +161,7 @@ func (a *API) cancel(ctx context.Context, tenant string, v *jobView) (*jobView, 
 		Error:     job.Errorf(job.CodeCanceled, "", "canceled on request"),
 		CreatedAt: v.created, FinishedAt: time.Now(), Token: token,
 	})
-	outcomes, err := a.deps.Results.Finish(ctx, []resultstore.Entry{{ID: v.ticket.ID, Record: record}})
+	outcomes, err := a.deps.Results.Finish(ctx, []resultstore.Entry{{ID: v.ticket.ID, Record: record, TTL: a.ttl(v.model)}})
 	if err == nil && len(outcomes) != 1 {
 		err = fmt.Errorf("the result store gave %d outcomes for one record", len(outcomes))
 	}
@@ -176,6 +176,12 @@ func (a *API) cancel(ctx context.Context, tenant string, v *jobView) (*jobView, 
 	}
 	a.clearAway(ctx, v.ticket)
 	return view(tenant, v.ticket, record)
+}
+
+// ttl is how long the model's results are kept, 0 if it leaves that to the store.
+func (a *API) ttl(name string) time.Duration {
+	info, _ := a.deps.Models.Get(name, "")
+	return info.ResultTTL
 }
 
 // clearAway tells whoever waits for a canceled job, and deletes its message. Both are best effort: the record counts,

@@ -136,10 +136,10 @@ func (s *TensorSpec) Fit(shape []int64, batchable bool) (full []int64, single bo
 	switch {
 	case len(shape) == len(s.Shape):
 		full = shape
-	case len(shape)+1 == len(s.Shape) && (batchable || s.Shape[0] == 1):
+	case len(shape)+1 == len(s.Shape) && (batchable || s.Shape[0] == 1 || s.Shape[0] < 0):
 		full, single = append([]int64{1}, shape...), true
 	default:
-		if batchable && len(s.Shape) > 0 {
+		if len(s.Shape) > 0 && (batchable || s.Shape[0] < 0) {
 			return nil, false, job.Invalidf("input", "expected an array of shape %s, or one row of shape %s, got %s",
 				FormatShape(s.Shape), FormatShape(s.Shape[1:]), FormatShape(shape))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sheafml/sheaf/job"
@@ -134,7 +135,7 @@ func (p *Producer) prepare(r *Request) (*job.Job, model.Info, error) {
 	}
 	j := &job.Job{
 		Lane: r.Lane, Tenant: r.Tenant, Model: r.Model, Version: r.Version, RequestID: r.RequestID,
-		Inputs: r.Inputs, Outputs: r.Outputs, Parameters: r.Parameters,
+		Inputs: slices.Clone(r.Inputs), Outputs: r.Outputs, Parameters: r.Parameters,
 		CreatedAt: time.Now(), Deadline: r.Deadline, Reply: r.Reply, TraceParent: r.TraceParent,
 	}
 	if _, err := info.Signature.Check(j, p.cfg.Limits); err != nil {
@@ -145,14 +146,48 @@ func (p *Producer) prepare(r *Request) (*job.Job, model.Info, error) {
 	}
 	if r.IdempotencyKey != "" {
 		j.ID, j.Idempotent = job.DerivedID(r.Tenant, r.IdempotencyKey), true
-		return j, info, nil
+		return j, info, p.readable(j)
 	}
 	id, err := job.NewID()
 	if err != nil {
 		return nil, model.Info{}, err
 	}
 	j.ID = id
-	return j, info, nil
+	return j, info, p.readable(j)
+}
+
+// readable makes sure that a worker will be able to read what is seldom given and has rules of its own, by reading it
+// as a worker does.
+func (p *Producer) readable(j *job.Job) error {
+	if j.Reply == "" && j.RequestID == "" && len(j.Parameters) == 0 && len(j.Outputs) == 0 {
+		return nil
+	}
+	for _, param := range j.Parameters {
+		switch param.Value.(type) {
+		case bool, int64, float64, string:
+		default:
+			return job.Invalidf("parameters."+param.Name, "expected a bool, int64, float64 or string, got a %T", param.Value)
+		}
+	}
+	bare := *j
+	bare.Inputs = nil
+	env := job.Envelope{
+		Lane: j.Lane, Tenant: j.Tenant, Model: j.Model, Body: job.AppendJob(nil, &bare),
+		Header: func(key string) string {
+			if key == job.HeaderContentType {
+				return job.ContentTypeSheaf
+			}
+			return ""
+		},
+	}
+	decoded, err := job.DecodeMessage(&env, p.cfg.Limits)
+	switch {
+	case err != nil:
+		return job.Errorf(job.CodeInvalid, "", "%v", err)
+	case len(decoded) == 1 && decoded[0].Err != nil:
+		return decoded[0].Err
+	}
+	return nil
 }
 
 func (p *Producer) unknownModel(name, version string) error {

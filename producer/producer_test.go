@@ -192,7 +192,14 @@ func TestSubmitRefuses(t *testing.T) {
 		"wrong shape":     {request(1, 2), job.CodeInvalid, "[-1,3]"},
 		"wrong datatype":  {wrongType, job.CodeInvalid, "UINT8"},
 		"bad tenant":      {func() producer.Request { r := request(1, 2, 3); r.Tenant = "a.>"; return r }(), job.CodeInvalid, "tenant"},
-		"unknown output":  {func() producer.Request { r := request(1, 2, 3); r.Outputs = []string{"z"}; return r }(), job.CodeInvalid, "outputs"},
+		"reply to all":    {func() producer.Request { r := request(1, 2, 3); r.Reply = "foo.*"; return r }(), job.CodeInvalid, ""},
+		"line in the id":  {func() producer.Request { r := request(1, 2, 3); r.RequestID = "a\nb"; return r }(), job.CodeMalformed, "request_id"},
+		"parameter of another type": {func() producer.Request {
+			r := request(1, 2, 3)
+			r.Parameters = []job.Parameter{{Name: "k", Value: 5}}
+			return r
+		}(), job.CodeInvalid, "parameters.k"},
+		"unknown output": {func() producer.Request { r := request(1, 2, 3); r.Outputs = []string{"z"}; return r }(), job.CodeInvalid, "outputs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := p.Submit(t.Context(), c.r)

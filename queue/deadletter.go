@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,6 +24,8 @@ const (
 	HeaderDeadAttempts = "Sheaf-Dead-Attempts" // how often it was delivered
 	HeaderDeadID       = "Sheaf-Dead-ID"       // its Nats-Msg-Id, if it had one
 	HeaderDeadTime     = "Sheaf-Dead-Time"     // when, RFC 3339
+	// HeaderDeadTruncated is on a dead letter that had no room for the body: the bytes that it had.
+	HeaderDeadTruncated = "Sheaf-Dead-Truncated"
 )
 
 // DeadLetter copies the message to the dead stream with the reason; ids are the jobs of it that are meant (nil: all).
@@ -59,11 +62,32 @@ func (q *Queue) DeadLetter(ctx context.Context, d *Delivery, ids []job.ID, reaso
 	if orig := d.msg.Header.Get(job.HeaderID); orig != "" {
 		m.Header.Set(HeaderDeadID, orig)
 	}
-	if _, err := q.send(ctx, m); err != nil {
+	_, err := q.send(ctx, m)
+	if errors.Is(err, ErrTooLarge) {
+		// A message of nearly the server's limit has no room for what a dead letter adds: keep the fact, if not the body.
+		m.Header = shortened(m.Header)
+		m.Header.Set(HeaderDeadTruncated, strconv.Itoa(len(m.Data)))
+		m.Data = nil
+		_, err = q.send(ctx, m)
+	}
+	if err != nil {
 		return fmt.Errorf("write a dead letter: %w", err)
 	}
 	q.metrics.deadLetters.Inc()
 	return nil
+}
+
+// shortened keeps of the headers what says which message it was, and why it is dead.
+func shortened(h nats.Header) nats.Header {
+	short := make(nats.Header)
+	for _, k := range []string{
+		job.HeaderID, HeaderDeadReason, HeaderDeadLane, HeaderDeadSubject, HeaderDeadSequence, HeaderDeadAttempts, HeaderDeadTime,
+	} {
+		if v := h.Get(k); v != "" {
+			short.Set(k, v)
+		}
+	}
+	return short
 }
 
 // deadSubject is sheaf.dead.<lane>.<model>.<tenant>, with what cannot be named written as "unknown".

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -106,5 +107,27 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if string(letters[2].Data()) != "not a request" {
 		t.Errorf("what cannot be read is to be copied whole, got %q", letters[2].Data())
+	}
+}
+
+// A message that leaves no room for what a dead letter adds is buried without its body.
+func TestADeadLetterOfALargeMessage(t *testing.T) {
+	cfg := testConfig(testserver.NATS(t))
+	q := connect(t, cfg)
+	if err := q.EnsureStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := source(t, q, job.Interactive, "digits")
+	nc, js := operator(t, cfg.URL)
+	body := make([]byte, int(nc.MaxPayload())-200)
+	if _, err := js.Publish(t.Context(), "sheaf.interactive.digits.default", body); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.DeadLetter(t.Context(), fetch(t, s, 1)[0], nil, "no good"); err != nil {
+		t.Fatal(err)
+	}
+	h := deadLetters(t, js, 1)[0].Headers()
+	if h.Get(queue.HeaderDeadTruncated) != strconv.Itoa(len(body)) || h.Get(queue.HeaderDeadReason) != "no good" {
+		t.Errorf("headers %v", h)
 	}
 }

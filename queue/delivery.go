@@ -82,11 +82,16 @@ func (d *Delivery) Extend() error {
 		if int64(now) >= old {
 			return ErrLapsed
 		}
-		if d.lapses.CompareAndSwap(old, int64(now+d.lease())) {
-			break
+		next := int64(now + d.lease())
+		if !d.lapses.CompareAndSwap(old, next) {
+			continue
 		}
+		err := d.answer(progressBytes)
+		if err != nil {
+			d.lapses.CompareAndSwap(next, old) // the server knows nothing of it
+		}
+		return err
 	}
-	return d.answer(progressBytes)
 }
 
 // giveUp ends the lease; false if it was over already.

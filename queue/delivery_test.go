@@ -281,7 +281,12 @@ func TestAMessageWithoutATenantGoesAmongTheDeadLetters(t *testing.T) {
 	}
 	s := source(t, q, job.Interactive, "digits")
 	_, js := operator(t, cfg.URL)
-	subjects := []string{"sheaf.interactive.digits.a.b", "sheaf.interactive.digits.%2Ea", "sheaf.interactive.digits.a%20"}
+	for _, subject := range []string{"sheaf.interactive.digits", "sheaf.interactive.digits.a.b"} {
+		if _, err := js.Publish(t.Context(), subject, []byte("garbage")); err == nil {
+			t.Errorf("%s: a message that no worker would ever get was accepted", subject)
+		}
+	}
+	subjects := []string{"sheaf.interactive.digits.%2Ea", "sheaf.interactive.digits.a%20"}
 	for _, subject := range subjects {
 		if _, err := js.Publish(t.Context(), subject, []byte("garbage")); err != nil {
 			t.Fatal(err)
@@ -301,5 +306,17 @@ func TestAMessageWithoutATenantGoesAmongTheDeadLetters(t *testing.T) {
 	eventually(t, "the bad messages are gone", func() bool {
 		s, err := js.Stream(t.Context(), "interactive")
 		return err == nil && s.CachedInfo().State.Msgs == 1
+	})
+}
+
+// What is not sent does not prolong a lease: another worker may hold the message by then.
+func TestExtendThatIsNotSentProlongsNothing(t *testing.T) {
+	server, q := onProcess(t, func(c *queue.Config) { c.Interactive.AckWait = 500 * time.Millisecond })
+	s := source(t, q, job.Interactive, "digits")
+	publish(t, q, newJob(t, nil))
+	d := fetch(t, s, 1)[0]
+	server.Kill()
+	eventually(t, "the lease lapses although it is extended in vain", func() bool {
+		return errors.Is(d.Extend(), queue.ErrLapsed)
 	})
 }

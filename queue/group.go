@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sheafml/sheaf/job"
 )
@@ -32,10 +33,11 @@ type subjectGroups struct {
 
 // group is one message that is being put together, and then its outcome.
 type group struct {
-	first job.ID
-	jobs  int
-	full  bool
-	body  []byte
+	first  job.ID
+	jobs   int
+	full   bool
+	body   []byte
+	opened time.Time // when its first job came
 
 	done chan struct{} // closed when ack and err are set
 	ack  ack
@@ -87,7 +89,7 @@ func (q *Queue) place(s *subjectGroups, j *job.Job, body []byte) *group {
 		}
 	}
 	if g == nil || g.full {
-		g = &group{first: j.ID, done: make(chan struct{})}
+		g = &group{first: j.ID, opened: time.Now(), done: make(chan struct{})}
 		s.waiting = append(s.waiting, g)
 	}
 	g.body = append(g.body, body...)
@@ -136,7 +138,13 @@ func (q *Queue) next(k subjectKey, s *subjectGroups) *group {
 func (q *Queue) startGroup(k subjectKey, s *subjectGroups, g *group) {
 	run := func() {
 		for ; g != nil; g = q.next(k, s) {
-			g.ack, g.err = q.store(q.life, k, g.first, g.jobs, g.body)
+			// In an outage groups queue up behind each other. One whose callers were promised an answer by now is not
+			// sent any more: it would keep the next ones waiting, and publish jobs that were given up.
+			if waited := time.Since(g.opened); waited > q.cfg.Publish.Timeout {
+				g.err = fmt.Errorf("%w: the job waited %v behind others and was not sent", ErrUnavailable, waited.Round(time.Millisecond))
+			} else {
+				g.ack, g.err = q.store(q.life, k, g.first, g.jobs, g.body)
+			}
 			g.body = nil
 			close(g.done)
 		}

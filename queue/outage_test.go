@@ -104,9 +104,10 @@ func TestNothingIsLostOrDoubledWhenTheServerIsKilledMidPublish(t *testing.T) {
 func TestPublishGivesUpAfterItsTimeout(t *testing.T) {
 	server, q := onProcess(t, func(c *queue.Config) { c.Publish.Timeout = 300 * time.Millisecond })
 	server.Pause()
-	if _, _, err := q.Publish(t.Context(), newJob(t, nil)); !errors.Is(err, queue.ErrUnavailable) || !errors.Is(err, queue.ErrUncertain) {
-		t.Errorf("a server that is silent: expected ErrUnavailable and ErrUncertain, got %v", err)
-	}
+	eventually(t, "a publish to a server that is silent is unavailable and uncertain", func() bool {
+		_, _, err := q.Publish(t.Context(), newJob(t, nil))
+		return errors.Is(err, queue.ErrUnavailable) && errors.Is(err, queue.ErrUncertain)
+	})
 	server.Kill()
 	eventually(t, "the connection is seen to be lost", func() bool {
 		return errors.Is(q.Ready(t.Context()), queue.ErrUnavailable)
@@ -221,5 +222,31 @@ func TestCloseEndsFetchesAndWaitsForPublishes(t *testing.T) {
 		} else if _, err := other.Locate(t.Context(), tickets[i]); err != nil {
 			t.Errorf("job %d: %v", i, err)
 		}
+	}
+}
+
+// In an outage what has waited for longer than its callers were promised is dropped at once, not sent in its turn.
+func TestGroupsDoNotPileUpInAnOutage(t *testing.T) {
+	server, q := onProcess(t, func(c *queue.Config) { c.Publish.Timeout, c.Publish.MaxInFlight = 500*time.Millisecond, 1 })
+	server.Kill()
+	eventually(t, "the connection is seen to be lost", func() bool {
+		return errors.Is(q.Ready(t.Context()), queue.ErrUnavailable)
+	})
+	const groups = 200
+	var publishers sync.WaitGroup
+	errs := make([]error, groups*64)
+	begin := time.Now()
+	for i := range errs {
+		publishers.Go(func() { _, _, errs[i] = q.Publish(t.Context(), newJob(t, nil)) })
+	}
+	publishers.Wait()
+	for _, err := range errs {
+		if !errors.Is(err, queue.ErrUnavailable) {
+			t.Fatalf("expected ErrUnavailable, got %v", err)
+		}
+	}
+	// One after the other, each with its own timeout, they would take 100 s.
+	if took := time.Since(begin); took > 50*time.Second {
+		t.Errorf("%d messages were waited for one after the other: %v", groups, took)
 	}
 }

@@ -37,9 +37,11 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 	for _, l := range job.Lanes() {
 		lane := q.cfg.lane(l)
 		list = append(list, jetstream.StreamConfig{
-			Name:                 l.String(),
-			Description:          "Sheaf: unfinished jobs, lane " + l.String(),
-			Subjects:             []string{subjectRoot + l.String() + ".>"},
+			Name:        l.String(),
+			Description: "Sheaf: unfinished jobs, lane " + l.String(),
+			// A subject with another number of tokens names no tenant, or more than one: its publish is refused, since no
+			// worker would ever get it.
+			Subjects:             []string{subjectRoot + l.String() + ".*.*"},
 			Retention:            jetstream.WorkQueuePolicy,
 			Storage:              jetstream.FileStorage,
 			Discard:              jetstream.DiscardNew,
@@ -196,17 +198,30 @@ func (q *Queue) EnsureConsumer(ctx context.Context, lane job.Lane, model string)
 	defer cancel()
 	settings := q.cfg.lane(lane)
 	err := q.patiently(ctx, func(ctx context.Context) error {
-		_, err := q.js.CreateOrUpdateConsumer(ctx, lane.String(), jetstream.ConsumerConfig{
+		want := jetstream.ConsumerConfig{
 			Durable:       token(model),
 			Description:   "Sheaf: model " + model,
-			FilterSubject: subjectRoot + lane.String() + "." + token(model) + ".>",
+			FilterSubject: subjectRoot + lane.String() + "." + token(model) + ".*",
 			DeliverPolicy: jetstream.DeliverAllPolicy,
 			AckPolicy:     jetstream.AckExplicitPolicy,
 			AckWait:       settings.AckWait,
 			MaxAckPending: settings.MaxAckPending,
 			MaxDeliver:    settings.MaxDeliver,
 			MaxWaiting:    maxWaitingPulls,
-		})
+		}
+		// As with the streams' limits: raised by whoever starts, lowered by nobody, since workers that are running count on
+		// their lease.
+		have, err := q.js.Consumer(ctx, lane.String(), want.Durable)
+		switch {
+		case err == nil:
+			old := have.CachedInfo().Config
+			want.AckWait = max(want.AckWait, old.AckWait)
+			want.MaxAckPending = int(larger(int64(want.MaxAckPending), int64(old.MaxAckPending)))
+			want.MaxDeliver = int(larger(int64(want.MaxDeliver), int64(old.MaxDeliver)))
+		case !errors.Is(err, jetstream.ErrConsumerNotFound):
+			return err
+		}
+		_, err = q.js.CreateOrUpdateConsumer(ctx, lane.String(), want)
 		return err
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

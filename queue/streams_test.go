@@ -180,7 +180,8 @@ func TestAConsumerNeedsItsStream(t *testing.T) {
 	}
 }
 
-func TestAConsumerFollowsTheSettings(t *testing.T) {
+// Workers that are running count on their lease, so another process may only make it longer.
+func TestAConsumersAckWaitIsRaisedAndNeverLowered(t *testing.T) {
 	cfg := testConfig(testserver.NATS(t))
 	q := connect(t, cfg)
 	if err := q.EnsureStreams(t.Context()); err != nil {
@@ -189,8 +190,10 @@ func TestAConsumerFollowsTheSettings(t *testing.T) {
 	if s := source(t, q, job.Bulk, "digits"); s.AckWait() != cfg.Bulk.AckWait {
 		t.Errorf("expected an AckWait of %v, got %v", cfg.Bulk.AckWait, s.AckWait())
 	}
-	cfg.Bulk.AckWait = 17 * time.Second
-	if s := source(t, connect(t, cfg), job.Bulk, "digits"); s.AckWait() != 17*time.Second {
-		t.Errorf("after a change: expected an AckWait of 17s, got %v", s.AckWait())
+	for _, want := range []time.Duration{71 * time.Second, 17 * time.Second} {
+		cfg.Bulk.AckWait = want
+		if s := source(t, connect(t, cfg), job.Bulk, "digits"); s.AckWait() != 71*time.Second {
+			t.Errorf("with a setting of %v: expected an AckWait of 71s, got %v", want, s.AckWait())
+		}
 	}
 }

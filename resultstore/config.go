@@ -82,7 +82,7 @@ func (c *Config) Validate() error {
 	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
 	faults = append(faults, c.validateServers(), c.TLS.validate())
-	if c.Username != "" && c.Password == "" {
+	if c.Username != "" && c.Password == "" && len(c.Addrs) > 0 {
 		bad("a user name needs a password")
 	}
 	if c.SentinelUsername != "" && c.SentinelPassword == "" {
@@ -126,6 +126,10 @@ func (c *Config) validateServers() error {
 			faults = append(faults, err)
 		case c.DB != 0 && e.db != 0 && c.DB != e.db:
 			bad("the URL names database %d and the database setting %d: give it once", e.db, c.DB)
+		case c.Username != "" && e.password == "" && c.Password == "":
+			bad("a user name needs a password")
+		case e.username != "" && e.password == "" && c.Password == "":
+			bad("the URL has a user and no password: expected redis://user:password@host, or the password as a setting of its own")
 		case db == 0:
 			db = e.db
 		}

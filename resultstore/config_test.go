@@ -57,6 +57,7 @@ func TestConfigValidate(t *testing.T) {
 		{"prefix with braces", func(c *resultstore.Config) { c.Prefix = "{a}" }, "key prefix"},
 		{"long prefix", func(c *resultstore.Config) { c.Prefix = strings.Repeat("x", 65) }, "key prefix"},
 		{"time to live", func(c *resultstore.Config) { c.DefaultTTL = 0 }, "default time to live"},
+		{"user in the URL, password apart", func(c *resultstore.Config) { c.URL, c.Password = "rediss://sheaf@redis:6379/0", "h3ll0" }, good},
 		{"pool", func(c *resultstore.Config) { c.PoolSize = -1 }, "pool size"},
 		{"connect timeout", func(c *resultstore.Config) { c.ConnectTimeout = 0 }, "connect timeout"},
 		{"read timeout", func(c *resultstore.Config) { c.ReadTimeout = 0 }, "read timeout"},

@@ -37,9 +37,6 @@ func parseURL(s string) (endpoint, error) {
 	if u.User != nil {
 		e.username = u.User.Username()
 		e.password, _ = u.User.Password()
-		if e.username != "" && e.password == "" {
-			return e, errors.New("the URL has a user and no password: expected redis://user:password@host, or redis://:password@host without a user")
-		}
 	}
 	db := ""
 	switch u.Scheme {
@@ -84,8 +81,11 @@ func (c *Config) client() (redis.UniversalClient, error) {
 			return nil, err
 		}
 		addrs = []string{e.addr}
+		if c.Username != "" {
+			e.username = c.Username
+		}
 		if c.Password != "" {
-			e.username, e.password = c.Username, c.Password
+			e.password = c.Password
 		}
 		if e.db == 0 {
 			e.db = c.DB

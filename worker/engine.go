@@ -50,7 +50,7 @@ func (p *Pool) newEngine(m *Model) *engine {
 		cfg: &p.cfg, model: m, info: &m.Info, broker: p.broker, results: p.results,
 		log: p.log.With(slog.String("model", m.Info.Name)), metrics: p.metrics.model(m.Info.Name),
 		store: p.store, nats: p.nats, tokens: &p.tokens,
-		in: make(chan *message, messagesWaiting), aside: make(chan *message, messagesWaiting),
+		in: make(chan *message, messagesWaiting), aside: make(chan *message, 2*maxWindow),
 		idle: make(chan *runner), free: make(chan Instance, m.Instances),
 		soloDone: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}

@@ -21,6 +21,9 @@ type fetcher struct {
 	room   chan struct{} // the batch loop took rows
 }
 
+// asidePause is how long fetching rests while triage has much to do.
+const asidePause = 20 * time.Millisecond
+
 // run works until ctx ends.
 func (f *fetcher) run(ctx context.Context) {
 	e := f.engine
@@ -32,6 +35,11 @@ func (f *fetcher) run(ctx context.Context) {
 			case <-f.room:
 			case <-ctx.Done():
 			}
+			continue
+		}
+		if len(e.aside) > messagesWaiting {
+			// Triage is held up. What is fetched must not wait for it inside the fetch, where nobody keeps its lease.
+			pause(ctx, asidePause)
 			continue
 		}
 		came, err := f.source.Fetch(ctx, limit, e.cfg.FetchWait, func(d *queue.Delivery, l lease) { f.take(ctx, d, l) })
@@ -54,7 +62,9 @@ func (f *fetcher) run(ctx context.Context) {
 func (f *fetcher) take(ctx context.Context, d *queue.Delivery, l lease) {
 	e := f.engine
 	m, rows := f.open(d, l)
-	f.flow.message(rows, len(d.Envelope.Body))
+	if rows > 0 {
+		f.flow.message(rows, len(d.Envelope.Body))
+	}
 	e.buffered[f.lane].Add(int64(rows))
 	e.metrics.buffered[f.lane].Set(float64(e.buffered[f.lane].Load()))
 	f.leases.add(m)

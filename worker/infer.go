@@ -162,6 +162,7 @@ func (r *runner) infer(ctx context.Context, inst Instance, parts []part) (output
 	start := time.Now()
 	outputs, err = r.engine.inTime(ctx, inst, &r.input)
 	took = time.Since(start)
+	r.ledger.now = start.Add(took) // when the jobs of this run were finished
 	r.engine.metrics.observeRun(rows, took)
 	if err != nil {
 		return nil, rows, took, err

@@ -429,3 +429,19 @@ func TestInstanceThatCannotBeMade(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A record says when the job was finished, not when its batch was closed.
+func TestFinishedAtIsAfterTheRun(t *testing.T) {
+	inRig(t, func(r *rig) {
+		var ended time.Time
+		r.double(func(*model.Batch, []float32) error { takes(5 * time.Second); ended = time.Now(); return nil })
+		j := doubleJob(t, 1)
+		r.publish(job.Interactive, j)
+		r.pass(10 * time.Second)
+		got := r.wantDoubled(j)
+		if got.FinishedAt.Before(ended.Truncate(time.Millisecond)) {
+			t.Errorf("finished_at is %v before the run ended; infer %v, finished-created %v", ended.Sub(got.FinishedAt), got.Timings.Infer, got.FinishedAt.Sub(got.CreatedAt))
+		}
+		_ = r.shutdown()
+	})
+}

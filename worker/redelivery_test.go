@@ -253,3 +253,37 @@ func TestNothingIsRefusedBeforeItIsAmongTheDeadLetters(t *testing.T) {
 		_ = r.shutdown()
 	})
 }
+
+// While the store is down redelivered messages wait for it, and every lease that is held is kept.
+func TestLeasesAreKeptWhileTriageStands(t *testing.T) {
+	inRig(t, func(r *rig) {
+		m := doublerModel(1, nil)
+		m.MaxRows = 512
+		r.start(m)
+		for range 2000 { // warm up the window
+			r.broker.publish(job.Interactive, job.ContentTypeSheaf, sheafOf(doubleJob(t, 1)))
+		}
+		r.pass(time.Second)
+		r.store.set(func() { r.store.down = resultstore.ErrUnavailable })
+		for range 2000 {
+			r.broker.publishMessage(delivered(1, sheafOf(doubleJob(t, 1))))
+		}
+		r.pass(time.Minute)
+		held, bare := 0, 0
+		r.broker.locked(func() {
+			for _, m := range r.broker.all {
+				if m.held {
+					held++
+					if m.renewals == 0 {
+						bare++
+					}
+				}
+			}
+		})
+		if bare > 0 {
+			t.Errorf("of %d messages held for a minute of AckWait %v, %d were never extended", held, r.broker.ackWait, bare)
+		}
+		r.store.set(func() { r.store.down = nil })
+		_ = r.shutdown()
+	})
+}

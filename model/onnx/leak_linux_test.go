@@ -36,7 +36,7 @@ func TestRunsDoNotLeak(t *testing.T) {
 			return batch(1, input([]int64{2}, floats(1, 2)), input([]int64{}, floats(3)))
 		}, false},
 		{"failing in the run", "lookup", func(int) *model.Batch { return batch(1, input([]int64{1, 1}, integers(99))) }, true},
-		{"failing after the run", "positions", func(int) *model.Batch { return batch(1, input([]int64{1, 3}, floats(1, 2, 3))) }, true},
+		{"failing after the run", "positive_rows", func(int) *model.Batch { return batch(1, input([]int64{1, 3}, floats(-1, 2, 3))) }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,6 +17,7 @@ type Model struct {
 	info    model.Info
 	session *ort.DynamicAdvancedSession
 	plan    *plan
+	mixed   error // why rows are not run together although the file has a batch axis
 
 	mu        sync.Mutex
 	instances map[*Instance]struct{}
@@ -29,50 +30,64 @@ func (rt *Runtime) Load(ctx context.Context, v model.Version) (*Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("load model %s: %w", v, err)
 	}
-	m, err := rt.load(v)
+	m, g, err := rt.load(v)
 	if err != nil {
 		return nil, fmt.Errorf("load model %s: %w", v, err)
+	}
+	if !m.info.Signature.Batchable {
+		return m, nil
+	}
+	if m.mixed = m.probe(ctx); m.mixed != nil {
+		m.info.Signature.Batchable, m.info.MaxRows = false, 1
+		m.plan = newPlan(g, m.info.Signature)
 	}
 	return m, nil
 }
 
-func (rt *Runtime) load(v model.Version) (*Model, error) {
+// Unbatched returns why a model with a batch axis is run one job at a time, nil if it is not: it was tried when it was
+// loaded, and rows that are run together do not give what they give alone.
+func (m *Model) Unbatched() error { return m.mixed }
+
+func (rt *Runtime) load(v model.Version) (*Model, *graph, error) {
 	rt.loading.RLock()
 	defer rt.loading.RUnlock()
 	if rt.isClosed() {
-		return nil, errClosed
+		return nil, nil, errClosed
 	}
 	g, err := readGraph(v.Path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if g.incomplete() {
 		if err := g.infer(v.Path); err != nil {
-			return nil, loadError(v.Path, g, err)
+			return nil, nil, loadError(v.Path, g, err)
 		}
 	}
 	sig, err := g.signature()
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be served: %w", v.Path, err)
+		return nil, nil, fmt.Errorf("%s cannot be served: %w", v.Path, err)
 	}
 	info := model.Info{
 		Name: v.Name, Version: v.Version, Platform: model.PlatformONNX, Signature: sig, Digest: g.digest,
 		Description: v.Manifest.Description, Metadata: v.Manifest.Metadata, Prediction: v.Manifest.Prediction,
 		ResultTTL: v.Manifest.ResultTTL, Deadline: v.Manifest.Deadline, MaxRows: 1,
 	}
+	if v.Manifest.Batching.MaxRows == 1 {
+		sig.Batchable, info.Signature.Batchable = false, false // each job is run whole and alone
+	}
 	if sig.Batchable {
 		info.MaxRows = max(1, v.Manifest.Batching.MaxRows)
 	}
 	if err := info.Validate(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	session, err := newSession(v, g)
 	if err != nil {
-		return nil, loadError(v.Path, g, err)
+		return nil, nil, loadError(v.Path, g, err)
 	}
 	m := &Model{rt: rt, info: info, session: session, plan: newPlan(g, sig), instances: make(map[*Instance]struct{})}
 	rt.add(m)
-	return m, nil
+	return m, g, nil
 }
 
 // newSession makes the session. Threads are set explicitly because the runtime's own default ignores a container's

@@ -100,6 +100,11 @@ save("positive_rows", [node("ReduceMin", ["x", "axes"], ["lowest"], keepdims=0),
 save("positions", [node("NonZero", ["x"], ["z"]), node("Transpose", ["z"], ["y"])],
      [tensor("x", T.FLOAT, ["n", 3])], [tensor("y", T.INT64, ["found", None])])
 
+# Rows that influence each other, which only running them shows.
+save("mean_of_batch", [node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1), node("Sub", ["x", "mean"], ["y"])],
+     [tensor("x", T.FLOAT, ["n", 2])], [tensor("y", T.FLOAT, ["n", 2])], [("axes", np.array([0], np.int64))])
+save("transposed", [node("Transpose", ["x"], ["y"])], [tensor("x", T.FLOAT, ["n", "m"])], [tensor("y", T.FLOAT, ["a", "b"])])
+
 # Runs that fail, and one that ends when it is told to.
 save("lookup", [node("Gather", ["table", "x"], ["y"])], [tensor("x", T.INT64, ["n", 1])], [tensor("y", T.FLOAT, ["n", 1])],
      [("table", np.array([10, 20, 30], np.float32))])
