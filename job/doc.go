@@ -19,7 +19,7 @@
 //
 // [DecodeMessage] reads all three. The messages are in proto/; this package reads and writes them by hand, since the
 // jobs of a sheaf then share a few allocations and their tensors alias the message. The generated code is what the
-// tests compare with, and what gRPC uses.
+// tests compare with.
 //
 // # What decoders promise
 //
