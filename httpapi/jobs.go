@@ -37,8 +37,12 @@ func (a *API) submit(w *response, r *http.Request) error {
 				return err
 			}
 		}
-	} else if s.duplicate {
+	} else if s.request.IdempotencyKey != "" {
+		// JetStream forgets keys sooner than the record does: the job may be finished although this looked like the first.
 		v = a.refresh(r.Context(), s, v)
+	}
+	if err := s.clash(v); err != nil {
+		return err
 	}
 	setLocation(w, w.ticket)
 	status := http.StatusAccepted
@@ -70,9 +74,21 @@ func (a *API) refresh(ctx context.Context, s *submission, v *jobView) *jobView {
 		return v
 	}
 	if now.result == nil {
-		now.model, now.version, now.created = v.model, v.version, v.created
+		now.version, now.created = v.version, v.created
 	}
 	return now
+}
+
+// clash refuses an answer that is another request's: its Idempotency-Key was used for a job of another model.
+func (s *submission) clash(v *jobView) error {
+	name := v.model
+	if v.result != nil {
+		name = v.result.Model
+	}
+	if s.request.IdempotencyKey == "" || name == s.request.Model {
+		return nil
+	}
+	return job.Invalidf(headerKey, "the key was used before, for a job of another model: expected a key of its own for each request")
 }
 
 // getJob answers GET /v1/jobs/{id}.

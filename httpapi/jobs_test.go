@@ -190,6 +190,23 @@ func TestGetJob(t *testing.T) {
 	}
 }
 
+// A key that was used for a job of another model must not answer with that job.
+func TestIdempotencyKeyOfAnotherModel(t *testing.T) {
+	r := newRig(t, nil)
+	first := r.call(t, "POST", "/v1/models/digits/jobs", oneRow, "Idempotency-Key", "k-1")
+	r.call(t, "POST", "/v1/models/wine.red/jobs", `{"input":[1,2]}`, "Idempotency-Key", "k-1").problem(t, 422, "invalid")
+	ticket, err := job.ParseTicket(first.str("id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.settle(t, ticket, job.Result{State: job.Succeeded})
+	r.call(t, "POST", "/v1/models/wine.red/jobs", `{"input":[1,2]}`, "Idempotency-Key", "k-1").problem(t, 422, "invalid")
+	again := r.call(t, "POST", "/v1/models/digits/jobs", oneRow, "Idempotency-Key", "k-1")
+	if again.str("id") != first.str("id") || again.str("status") != "succeeded" {
+		t.Errorf("the same request again: %s", again.body)
+	}
+}
+
 func TestUnknownJob(t *testing.T) {
 	r := newRig(t, nil)
 	ticket := r.submit(t)

@@ -35,6 +35,7 @@ func (a *API) predict(w *response, r *http.Request) error {
 	}
 	prefer.applied(w.Header(), false, preferred, wait)
 	v := &jobView{ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version, created: s.created}
+	start := time.Now()
 	now, err := a.await(r.Context(), st, s, v, wait)
 	if err != nil {
 		if r.Context().Err() != nil {
@@ -42,11 +43,14 @@ func (a *API) predict(w *response, r *http.Request) error {
 		}
 		return err
 	}
+	if err := s.clash(now); err != nil {
+		return err
+	}
 	setLocation(w, w.ticket)
 	if !now.state.Terminal() {
 		return &problem{
 			code: codeTimeout, ticket: w.ticket, state: now.state, busy: true,
-			detail: "no result within " + wait.Round(time.Millisecond).String() + "; the job goes on, poll the path in Location",
+			detail: "no result within " + time.Since(start).Round(time.Millisecond).String() + "; the job goes on, poll the path in Location",
 		}
 	}
 	return sendPrediction(w, s, now.result)

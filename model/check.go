@@ -1,6 +1,8 @@
 package model
 
 import (
+	"bytes"
+	"encoding/binary"
 	"slices"
 	"strconv"
 
@@ -30,6 +32,11 @@ func (s *Signature) Check(j *job.Job, lim job.Limits) (rows int, err error) {
 		if err := spec.check(t, i, lim); err != nil {
 			return 0, err
 		}
+		if t.Datatype == job.Bytes {
+			if k := elementWithNUL(t.Data); k >= 0 {
+				return 0, job.Invalidf(field(i)+".data", "element %d has a NUL byte, which the text of a model cannot have", k)
+			}
+		}
 		if !s.Batchable {
 			continue
 		}
@@ -55,6 +62,18 @@ func (s *Signature) Check(j *job.Job, lim job.Limits) (rows int, err error) {
 		s.reorder(j.Inputs)
 	}
 	return rows, nil
+}
+
+// elementWithNUL returns the first element of BYTES data, which has been checked, that has a NUL byte; -1 if none has.
+func elementWithNUL(data []byte) int {
+	for k := 0; len(data) >= 4; k++ {
+		end := 4 + int(binary.LittleEndian.Uint32(data))
+		if bytes.IndexByte(data[4:end], 0) >= 0 {
+			return k
+		}
+		data = data[end:]
+	}
+	return -1
 }
 
 // matchInputs verifies that inputs has each input of the signature once and nothing else, and reports whether they are

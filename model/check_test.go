@@ -236,3 +236,23 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
+
+// ONNX Runtime's strings end at the first NUL: the model would see another text than was sent.
+func TestCheckRefusesANULInAString(t *testing.T) {
+	sig := model.Signature{
+		Inputs:    []model.TensorSpec{{Name: "t", Datatype: job.Bytes, Shape: []int64{-1}}},
+		Outputs:   []model.TensorSpec{{Name: "u", Datatype: job.Bytes, Shape: []int64{-1}}},
+		Batchable: true,
+	}
+	check := func(second string) error {
+		data := job.AppendBytesElement(job.AppendBytesElement(nil, []byte("a")), []byte(second))
+		_, err := sig.Check(&job.Job{Inputs: []job.Tensor{{Name: "t", Datatype: job.Bytes, Shape: []int64{2}, Data: data}}}, job.DefaultLimits())
+		return err
+	}
+	if err := check("b"); err != nil {
+		t.Error(err)
+	}
+	if err := check("b\x00c"); err == nil || !strings.Contains(err.Error(), "inputs[0].data: element 1 has a NUL byte") {
+		t.Errorf("got %v", err)
+	}
+}

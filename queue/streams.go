@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -96,12 +97,14 @@ func mergeStream(have, want jetstream.StreamConfig) (jetstream.StreamConfig, err
 		return have, fmt.Errorf("it exists with %v retention, and %v is needed; if it is not Sheaf's, use another account or JetStream domain, else drain it, then delete it with `nats stream rm %s`",
 			have.Retention, want.Retention, want.Name)
 	}
+	m := have
 	for _, s := range want.Subjects {
-		if !slices.Contains(have.Subjects, s) {
+		if wide := strings.TrimSuffix(s, "*.*") + ">"; len(have.Subjects) == 1 && have.Subjects[0] == wide {
+			m.Subjects = want.Subjects // a stream of before subjects without a tenant were refused
+		} else if !slices.Contains(have.Subjects, s) {
 			return have, fmt.Errorf("it exists with the subjects %q, and %q is needed: it is not Sheaf's; use another account or JetStream domain", have.Subjects, s)
 		}
 	}
-	m := have
 	m.Discard = want.Discard
 	m.AllowDirect = true
 	m.Replicas = max(have.Replicas, want.Replicas)
@@ -117,7 +120,7 @@ func mergeStream(have, want jetstream.StreamConfig) (jetstream.StreamConfig, err
 }
 
 func sameStream(a, b jetstream.StreamConfig) bool {
-	return a.Discard == b.Discard && a.AllowDirect == b.AllowDirect && a.Replicas == b.Replicas && a.MaxMsgs == b.MaxMsgs &&
+	return slices.Equal(a.Subjects, b.Subjects) && a.Discard == b.Discard && a.AllowDirect == b.AllowDirect && a.Replicas == b.Replicas && a.MaxMsgs == b.MaxMsgs &&
 		a.MaxBytes == b.MaxBytes && a.MaxMsgsPerSubject == b.MaxMsgsPerSubject && a.DiscardNewPerSubject == b.DiscardNewPerSubject &&
 		a.MaxAge == b.MaxAge && a.Duplicates == b.Duplicates
 }

@@ -197,3 +197,28 @@ func TestAConsumersAckWaitIsRaisedAndNeverLowered(t *testing.T) {
 		}
 	}
 }
+
+// A stream that took every subject of its lane is narrowed, and keeps its messages.
+func TestAWideStreamIsNarrowed(t *testing.T) {
+	cfg := testConfig(testserver.NATS(t))
+	_, js := operator(t, cfg.URL)
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "interactive", Subjects: []string{"sheaf.interactive.>"}, Retention: jetstream.WorkQueuePolicy,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "sheaf.interactive.digits.default", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if err := connect(t, cfg).EnsureStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "interactive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info := stream.CachedInfo(); info.Config.Subjects[0] != "sheaf.interactive.*.*" || info.State.Msgs != 1 {
+		t.Errorf("subjects %v, %d messages", info.Config.Subjects, info.State.Msgs)
+	}
+}
