@@ -37,7 +37,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test smoke lint vulncheck fuzz bench compose-test
+.PHONY: test smoke lint vulncheck fuzz bench chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -55,6 +55,9 @@ fuzz: deps ## Fuzz each fuzz test for a while (FUZZTIME=20s)
 
 bench: deps build ## Measure throughput and latency (ARGS=flags of the benchmark)
 	@cd bench && go run . $(ARGS)
+
+chaos: deps build ## Kill, stop and cut off processes under load, and count what is lost, wrong or flipped (ARGS="-quick")
+	@go run ./chaos $(ARGS)
 
 compose-test: ## Start docker compose with three workers, send the held-out rows, compare the answers, stop it
 	@scripts/compose-test

@@ -117,9 +117,9 @@ func madeUp(rnd *rand.Rand, dt job.Datatype, n int) []byte {
 		case job.FP64:
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(rnd.Float64()))
 		case job.Bytes:
-			b = job.AppendBytesElement(b, []byte{byte('a' + rnd.IntN(5))})
+			b = job.AppendBytesElement(b, []byte{"abcde"[rnd.IntN(5)]})
 		default: // whole numbers and truth values: 0 or 1
-			b = append(b, byte(rnd.IntN(2)))
+			b = append(b, "\x00\x01"[rnd.IntN(2)])
 			b = append(b, make([]byte, dt.Size()-1)...)
 		}
 	}
