@@ -33,6 +33,7 @@ type limitsView struct {
 	Rows      int   `json:"max_rows"`
 	Elements  int   `json:"max_elements"`
 	Rank      int   `json:"max_rank"`
+	Tensors   int   `json:"max_tensors"`
 }
 
 func viewModel(i *model.Info) modelView {
@@ -70,7 +71,7 @@ func (a *API) getModel(w *response, r *http.Request) error {
 	v.Versions = a.deps.Models.Versions(name)
 	v.Limits = &limitsView{
 		BodyBytes: a.cfg.MaxBodyBytes, Rows: a.cfg.Limits.MaxRows,
-		Elements: a.cfg.Limits.MaxElements, Rank: a.cfg.Limits.MaxRank,
+		Elements: a.cfg.Limits.MaxElements, Rank: a.cfg.Limits.MaxRank, Tensors: a.cfg.Limits.MaxTensors,
 	}
 	return marshal(w, http.StatusOK, v)
 }

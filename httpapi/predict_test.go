@@ -110,6 +110,9 @@ func TestPredictTimesOut(t *testing.T) {
 				if time.Since(start) != took {
 					t.Errorf("it took %s, expected %s", time.Since(start), took)
 				}
+				if want := "no result within " + took.String(); !strings.HasPrefix(a.str("detail"), want) {
+					t.Errorf("detail %q, expected %q", a.str("detail"), want)
+				}
 				m := r.queue.last(t) // the job goes on
 				if a.str("id") != m.ticket.String() || a.str("job_status") != "queued" || a.header.Get("Location") != "/v1/jobs/"+m.ticket.String() || a.header.Get("Retry-After") != "1" {
 					t.Errorf("header %v, %s", a.header, a.body)
@@ -121,6 +124,19 @@ func TestPredictTimesOut(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A server that stops answers those who wait before their time; the problem does not claim that they have waited longer.
+func TestPredictCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		time.AfterFunc(3*time.Second, r.api.Close)
+		a := r.call(t, "POST", "/v1/models/digits/predict", oneRow)
+		a.problem(t, 504, "timeout")
+		if want := "no result within 3s"; !strings.HasPrefix(a.str("detail"), want) {
+			t.Errorf("detail %q, expected %q", a.str("detail"), want)
+		}
+	})
 }
 
 // Nobody can ask for the job of a client that left before it was told the id, unless it has a key.

@@ -92,7 +92,7 @@ func TestModels(t *testing.T) {
 		"inputs":    []any{map[string]any{"name": "x", "datatype": "FP32", "shape": []any{-1.0, 4.0}}},
 		"outputs":   []any{map[string]any{"name": "probabilities", "datatype": "FP32", "shape": []any{-1.0, 2.0}}},
 		"batchable": true, "max_rows": 64.0, "prediction": "probabilities", "deadline_ms": 5000.0, "result_ttl_ms": 3600000.0,
-		"limits": map[string]any{"max_body_bytes": 8388608.0, "max_rows": 4096.0, "max_elements": 8388608.0, "max_rank": 8.0},
+		"limits": map[string]any{"max_body_bytes": 8388608.0, "max_rows": 4096.0, "max_elements": 8388608.0, "max_rank": 8.0, "max_tensors": 64.0},
 	}
 	if d := cmp.Diff(want, a.doc); d != "" {
 		t.Error(d)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -22,7 +21,7 @@ import (
 func apiFlags(cmd *cobra.Command, addr *string) *httpapi.Config {
 	cfg := httpapi.DefaultConfig()
 	fs := cmd.Flags()
-	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`ADDRESS` of the HTTP API; port 0 is any free one")
+	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
 	fs.DurationVar(&cfg.MaxWait, "max-wait", cfg.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
 	fs.DurationVar(&cfg.PredictTimeout, "predict-timeout", cfg.PredictTimeout, "how long /predict waits for its answer")
 	fs.IntVar(&cfg.MaxWaiters, "max-waiters", cfg.MaxWaiters, "requests that may wait at the same time")
@@ -64,7 +63,7 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits
 	pcfg.Limits, pcfg.Logger = lim, logger
 	submitter, err := producer.New(q, models, pcfg)
 	if err != nil {
-		return nil, withCode(exitUsage, err)
+		return nil, withCode(exitUsage, byFlag(err))
 	}
 	cfg.Limits = lim
 	cfg.MaxBodyBytes = int64(lim.MaxBytes)
@@ -77,7 +76,7 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits
 		Logger: logger, Registerer: registry, Gatherer: registry,
 	})
 	if err != nil {
-		return nil, withCode(exitUsage, fmt.Errorf("HTTP API settings: %w", err))
+		return nil, withCode(exitUsage, byFlag(err))
 	}
 	listener, err := listen(ctx, "addr", addr)
 	if err != nil {
@@ -87,15 +86,16 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits
 	return &api{cfg: cfg, handler: handler, models: models, listener: listener, stop: stop}, nil
 }
 
-// waitersLead is how long before the end of the drain time those who still wait are answered with what is known.
-const waitersLead = time.Second
+// waitersGrace is how long after SIGTERM those who wait for a result may go on: most have it by then. The others are
+// answered with what is known, since another process can serve their next poll.
+const waitersGrace = time.Second
 
 // run serves until ctx ends and requests in flight are answered or the drain time is over.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
 	defer a.handler.Close()
 	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(max(0, drain-waitersLead), a.handler.Close)
+		time.AfterFunc(min(waitersGrace, drain/2), a.handler.Close)
 	})()
 	return serveUntil(ctx, httpapi.NewServer(a.cfg, a.handler.Handler(), logger), a.listener, drain, logger)
 }

@@ -81,6 +81,9 @@ func (p *problemView) String() string {
 
 // do sends one request and reads the answer. wait is how long the server was asked to hold it.
 func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte, wait time.Duration) (*answer, error) {
+	if err := checkPositive("timeout", c.timeout); err != nil {
+		return nil, err
+	}
 	base, err := url.Parse(c.server)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, withCode(exitUsage, fmt.Errorf("--server %q: expected a URL such as http://127.0.0.1:8080", c.server))

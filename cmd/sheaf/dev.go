@@ -22,7 +22,6 @@ import (
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/internal/telemetry"
 	"github.com/sheafml/sheaf/job"
-	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/queue/embedded"
 	"github.com/sheafml/sheaf/resultstore"
@@ -65,7 +64,7 @@ results do so only with --redis-url.`,
 	fs := cmd.Flags()
 	fs.StringVar(&d.modelsDir, "models", "", "`DIR` of models to serve beside the demo model")
 	fs.StringVar(&d.dataDir, "data", "", "`DIR` to keep the queue in; default: a temporary one")
-	fs.StringVar(&d.natsAddr, "nats-addr", "", "`ADDRESS` of the embedded NATS server; default: 127.0.0.1:4222, or a free port if that is taken")
+	fs.StringVar(&d.natsAddr, "nats-addr", "", "`HOST:PORT` of the embedded NATS server; default: 127.0.0.1:4222, or a free port if that is taken")
 	fs.IntVar(&d.memory.MaxEntries, "memory-max-results", d.memory.MaxEntries, "results to keep in memory; workers wait when there is no room")
 	fs.Int64Var(&d.memory.MaxBytes, "memory-max-bytes", d.memory.MaxBytes, "bytes of results to keep in memory")
 	asSettings(fs, "models", "data", "nats-addr", "memory-max-results", "memory-max-bytes")
@@ -76,6 +75,7 @@ results do so only with --redis-url.`,
 	fs.Lookup("redis-url").DefValue = ""
 	fs.Lookup("redis-url").Usage = "Redis to keep the results in; default: memory (env SHEAF_REDIS_URL or REDIS_URL)"
 	laneFlags(cmd, &d.queue)
+	publishFlags(cmd, &d.queue)
 	d.limits, d.log = limitFlags(cmd), logFlags(cmd)
 	return cmd
 }
@@ -83,6 +83,9 @@ results do so only with --redis-url.`,
 func (d *dev) run(ctx context.Context) error {
 	logger, err := newLogger(d.env.stderr, d.log)
 	if err != nil {
+		return err
+	}
+	if err := d.checkAddresses(); err != nil {
 		return err
 	}
 	relaxGC(d.env)
@@ -152,13 +155,30 @@ func (d *dev) run(ctx context.Context) error {
 	)
 }
 
+// checkAddresses names the addresses that are malformed, before anything is started.
+func (d *dev) checkAddresses() error {
+	err := checkAddress("addr", d.addr)
+	if d.natsAddr != "" {
+		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr))
+	}
+	return err
+}
+
 // openData returns the folder for the queue and the demo model, and what to do with it at the end.
 func (d *dev) openData() (dir string, cleanup func(), err error) {
 	if d.dataDir != "" {
 		if err := os.MkdirAll(d.dataDir, 0o750); err != nil {
 			return "", nil, withCode(exitUsage, fmt.Errorf("--data: %w", err))
 		}
-		return d.dataDir, func() {}, nil
+		// Two servers on one store would each overwrite what the other has written.
+		unlock, err := lockFile(filepath.Join(d.dataDir, "lock"))
+		if errors.Is(err, errLocked) {
+			err = fmt.Errorf("--data %s is in use by another sheaf dev", d.dataDir)
+		}
+		if err != nil {
+			return "", nil, withCode(exitUsage, err)
+		}
+		return d.dataDir, unlock, nil
 	}
 	dir, err = os.MkdirTemp("", "sheaf-dev-")
 	if err != nil {
@@ -183,21 +203,28 @@ func (d *dev) loadModels(ctx context.Context, data string, logger *slog.Logger) 
 			return nil, withCode(exitUsage, fmt.Errorf("--models: %w", err))
 		}
 		dirs = []string{d.modelsDir}
-		own, _ := model.Scan(d.modelsDir) // its faults are reported when it is loaded
-		if !hasModel(own, examples.Digits) {
+		own, err := hasModel(d.modelsDir, examples.Digits)
+		if err != nil {
+			return nil, withCode(exitUsage, fmt.Errorf("--models: %w", err))
+		}
+		if !own {
 			dirs = append(dirs, demo)
 		}
 	}
 	return loadModels(ctx, d.library, dirs, logger)
 }
 
-func hasModel(versions []model.Version, name string) bool {
-	for _, v := range versions {
-		if v.Name == name {
-			return true
+// hasModel reports whether the directory has a model of this name, be it fit to be served or not: the demo model must
+// not answer in place of one that is broken.
+func hasModel(dir, name string) (bool, error) {
+	for _, path := range []string{filepath.Join(dir, name), filepath.Join(dir, name+".onnx")} {
+		if _, err := os.Lstat(path); err == nil {
+			return true, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // extract copies a file system into a folder, writing only what differs.
@@ -232,6 +259,14 @@ func (d *dev) startNATS(ctx context.Context, data string, logger *slog.Logger) (
 			addr = "127.0.0.1:0"
 		}
 	}
+	if d.natsAddr != "" {
+		// The server itself only logs that its port is taken.
+		l, err := listen(ctx, "nats-addr", addr)
+		if err != nil {
+			return nil, err
+		}
+		_ = l.Close()
+	}
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil {
 		cfg.Host = host
@@ -252,7 +287,7 @@ func (d *dev) startNATS(ctx context.Context, data string, logger *slog.Logger) (
 
 // openResults opens Redis if one is named, else memory. where says which, for people.
 func (d *dev) openResults(ctx context.Context, logger *slog.Logger, registry prometheus.Registerer) (store resultstore.Store, where string, err error) {
-	if d.redis.URL == "" {
+	if d.redis.URL == "" && len(d.redis.Addrs) == 0 {
 		d.memory.DefaultTTL = d.redis.DefaultTTL
 		m, err := resultstore.NewMemory(d.memory, resultstore.WithRegisterer(registry))
 		return m, "in memory", withCode(exitUsage, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 type finding struct {
 	what   string
 	detail string // what was found
+	warn   bool   // detail is worth a thought
 	err    error  // what is wrong, and what to do
 	code   int    // exit code if something is wrong
 }
@@ -43,6 +45,9 @@ What sheaf dev brings along (NATS, Redis) need not be there for sheaf dev.`,
 		code := exitOK
 		report := func(f finding) {
 			mark := "ok  "
+			if f.warn {
+				mark = "WARN"
+			}
 			if f.err != nil {
 				mark, f.detail = "FAIL", f.err.Error()
 				code = max(code, f.code)
@@ -58,7 +63,8 @@ What sheaf dev brings along (NATS, Redis) need not be there for sheaf dev.`,
 			report(checkServer(ctx, server))
 		}
 		if code != exitOK {
-			return withCode(code, fmt.Errorf("something is wrong: see the lines marked FAIL"))
+			fmt.Fprintln(env.stderr, "sheaf: something is wrong: see the lines marked FAIL")
+			return &exitError{code: code}
 		}
 		return nil
 	}
@@ -69,7 +75,7 @@ What sheaf dev brings along (NATS, Redis) need not be there for sheaf dev.`,
 func checkModels(ctx context.Context, library, dir string, report func(finding)) {
 	rt, err := onnx.Open(onnx.Config{Library: library})
 	if err != nil {
-		report(finding{what: "ONNX Runtime", err: err, code: exitUsage})
+		report(finding{what: "ONNX Runtime", err: err, code: exitUnreachable})
 		return
 	}
 	defer rt.Close() //nolint:errcheck // the process ends
@@ -99,26 +105,33 @@ func checkModels(ctx context.Context, library, dir string, report func(finding))
 
 func checkNATS(ctx context.Context, cfg queue.Config) finding {
 	f := finding{what: "NATS", code: exitUnreachable}
-	q, err := connectQueue(ctx, cfg)
-	if err != nil {
-		f.err = err
-		return f
+	q, err := queue.Connect(ctx, cfg)
+	if err == nil {
+		defer q.Close() //nolint:errcheck // only asked
+		f.detail, err = q.Describe(ctx)
 	}
-	defer q.Close() //nolint:errcheck // only asked
-	f.detail, f.err = q.Describe(ctx)
+	f.err = notForDev(err)
 	return f
 }
 
 func checkRedis(ctx context.Context, cfg resultstore.Config) finding {
 	f := finding{what: "Redis", code: exitUnreachable}
-	store, err := openRedis(ctx, cfg)
-	if err != nil {
-		f.err = err
-		return f
+	store, err := resultstore.OpenRedis(ctx, cfg)
+	if err == nil {
+		defer store.Close() //nolint:errcheck // only asked
+		f.detail, err = store.Describe(ctx)
+		f.warn = strings.Contains(f.detail, "append-only file off")
 	}
-	defer store.Close() //nolint:errcheck // only asked
-	f.detail, f.err = store.Describe(ctx)
+	f.err = notForDev(err)
 	return f
+}
+
+// notForDev adds to what is wrong with a server that sheaf dev does without it.
+func notForDev(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (not needed for sheaf dev)", err)
 }
 
 func checkServer(ctx context.Context, server string) finding {

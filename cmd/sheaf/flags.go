@@ -28,7 +28,7 @@ func newLogger(w io.Writer, cfg *telemetry.Config) (*slog.Logger, error) {
 	return logger, withCode(exitUsage, err)
 }
 
-// natsFlags adds the settings of the connection to NATS and of the lanes.
+// natsFlags adds the settings of the connection to NATS.
 func natsFlags(cmd *cobra.Command) *queue.Config {
 	cfg := queue.DefaultConfig()
 	fs := cmd.Flags()
@@ -39,19 +39,24 @@ func natsFlags(cmd *cobra.Command) *queue.Config {
 	fs.StringVar(&cfg.TLS.CertFile, "nats-tls-cert", "", "PEM `FILE` of the client certificate for NATS")
 	fs.StringVar(&cfg.TLS.KeyFile, "nats-tls-key", "", "PEM `FILE` of its key")
 	asSettings(fs, "nats-url", "nats-creds", "nats-nkey", "nats-tls-ca", "nats-tls-cert", "nats-tls-key")
-	laneFlags(cmd, &cfg)
 	return &cfg
 }
 
-// laneFlags adds the settings of streams and publishing, which sheaf dev takes too.
+// publishFlags adds the settings of whoever submits jobs to the queue.
+func publishFlags(cmd *cobra.Command, cfg *queue.Config) {
+	fs := cmd.Flags()
+	fs.IntVar(&cfg.Publish.MaxJobs, "sheaf-jobs", cfg.Publish.MaxJobs, "jobs that one message may carry")
+	fs.IntVar(&cfg.Publish.MaxBytes, "sheaf-bytes", cfg.Publish.MaxBytes, "bytes that several jobs in one message may have")
+	fs.DurationVar(&cfg.Publish.Timeout, "publish-timeout", cfg.Publish.Timeout, "how long a publish is tried before it counts as failed")
+	asSettings(fs, "sheaf-jobs", "sheaf-bytes", "publish-timeout")
+}
+
+// laneFlags adds the settings of the streams, for whoever makes sure that they are there.
 func laneFlags(cmd *cobra.Command, cfg *queue.Config) {
 	fs := cmd.Flags()
 	fs.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "servers of a NATS cluster that keep each stream: 1, 3 or 5")
 	fs.DurationVar(&cfg.DuplicateWindow, "duplicate-window", cfg.DuplicateWindow, "how long NATS remembers the ID of a message")
-	fs.IntVar(&cfg.Publish.MaxJobs, "sheaf-jobs", cfg.Publish.MaxJobs, "jobs that one message may carry")
-	fs.IntVar(&cfg.Publish.MaxBytes, "sheaf-bytes", cfg.Publish.MaxBytes, "bytes that several jobs in one message may have")
-	fs.DurationVar(&cfg.Publish.Timeout, "publish-timeout", cfg.Publish.Timeout, "how long a publish is tried before it counts as failed")
-	asSettings(fs, "replicas", "duplicate-window", "sheaf-jobs", "sheaf-bytes", "publish-timeout")
+	asSettings(fs, "replicas", "duplicate-window")
 	for _, lane := range []struct {
 		name string
 		cfg  *queue.LaneConfig
@@ -76,6 +81,14 @@ func limitFlags(cmd *cobra.Command) *job.Limits {
 	fs.IntVar(&lim.MaxTensors, "max-tensors", lim.MaxTensors, "inputs of one job")
 	asSettings(fs, "max-body-bytes", "max-rows", "max-rank", "max-elements", "max-tensors")
 	return &lim
+}
+
+// checkGiven is checkPositive for a duration that need not be given.
+func checkGiven(cmd *cobra.Command, name string, d time.Duration) error {
+	if !cmd.Flags().Changed(name) {
+		return nil
+	}
+	return checkPositive(name, d)
 }
 
 // checkPositive names a duration setting that is not positive.

@@ -18,7 +18,12 @@ func newHealth(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Exit 0 when a process says that it is ready",
-		Args:  exactArgs(),
+		Long: `Ask a process whether it is ready, print its answer, and exit 0 if it is; exit 4 if it is not, or does not answer.
+
+Made for the health check of a container, where there is no curl. A worker answers at its --ops-addr.`,
+		Example: `  sheaf health
+  sheaf health --url http://127.0.0.1:9090/readyz --timeout 1s`,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			u, err := url.Parse(target)
 			if err != nil || u.Host == "" {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -20,7 +21,6 @@ const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
-	exitFailedJobs  = 3
 	exitUnreachable = 4
 	exitTimeout     = 5
 	exitInterrupted = 130
@@ -159,7 +159,11 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		case len(args) < len(names):
 			return withCode(exitUsage, fmt.Errorf("%s: %s is missing", cmd.CommandPath(), names[len(args)]))
 		case len(args) > len(names):
-			return withCode(exitUsage, fmt.Errorf("%s: unexpected argument %q", cmd.CommandPath(), args[len(names)]))
+			surplus, hint := args[len(names)], ""
+			if _, err := time.ParseDuration(surplus); err == nil && cmd.Flags().Changed("wait") {
+				hint = fmt.Sprintf(" (write --wait=%s)", surplus)
+			}
+			return withCode(exitUsage, fmt.Errorf("%s: unexpected argument %q%s", cmd.CommandPath(), surplus, hint))
 		}
 		return nil
 	}

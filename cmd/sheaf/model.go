@@ -22,11 +22,16 @@ import (
 func newModel(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
-		Short: "List and inspect models",
-		Args:  knownVerb,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "List, inspect and forget models",
+		Long: `List the models that are served, look at one or at a directory of them, and forget one that no worker serves
+any more. The API knows a model from the announcement of its workers, which outlives them.`,
+		Example: `  sheaf model ls
+  sheaf model inspect ./models
+  sheaf model forget digits/1`,
+		Args: knownVerb,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newModelList(env), newModelInspect(env))
+	cmd.AddCommand(newModelList(env), newModelInspect(env), newModelForget(env))
 	return cmd
 }
 
@@ -36,7 +41,11 @@ func newModelList(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List the models that are served, or those of a directory",
-		Args:  exactArgs(),
+		Long: `List the models that workers have announced, as the HTTP API knows them; with --models those of a directory,
+loaded here without any server.`,
+		Example: `  sheaf model ls
+  sheaf model ls --models ./models -o json`,
+		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(format); err != nil {
 				return err
@@ -54,7 +63,7 @@ func newModelList(env environment) *cobra.Command {
 				}
 				infos = list.Models
 			}
-			return errors.Join(printModels(env, infos, format), fault)
+			return printFound(env, infos, fault, format)
 		},
 	}
 	c = clientFlags(cmd)
@@ -73,8 +82,11 @@ func newModelInspect(env environment) *cobra.Command {
 		Short: "Show what a model takes and gives, or why it cannot be served",
 		Long: `Show what a model takes and gives.
 
-NAME is a model that the server serves. PATH is an .onnx file or a directory of models: it is loaded here, without any
+NAME is a model that the server serves. PATH is an .onnx file, the directory of one model or of many: it is loaded here, without any
 server, and what keeps it from being served is said together with what to do about it.`,
+		Example: `  sheaf model inspect digits
+  sheaf model inspect ./models
+  sheaf model inspect ./models/digits`,
 		Args: exactArgs("NAME or PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(format); err != nil {
@@ -82,7 +94,7 @@ server, and what keeps it from being served is said together with what to do abo
 			}
 			if _, err := os.Stat(args[0]); err == nil || strings.HasSuffix(args[0], ".onnx") || strings.ContainsRune(args[0], filepath.Separator) {
 				infos, fault := inspectPath(cmd.Context(), library, args[0])
-				return errors.Join(printModels(env, infos, format), fault)
+				return printFound(env, infos, fault, format)
 			}
 			var info modelView
 			if err := c.get(cmd.Context(), "/v1/models/"+url.PathEscape(args[0]), &info); err != nil {
@@ -136,7 +148,7 @@ func inspectPath(ctx context.Context, library, path string) ([]modelView, error)
 	var versions []model.Version
 	var faults []error
 	if stat.IsDir() {
-		versions, err = model.Scan(path)
+		versions, err = scanPath(path)
 		faults = append(faults, err)
 		if len(versions) == 0 && err == nil {
 			faults = append(faults, fmt.Errorf("no model in %s: expected NAME/VERSION/model.onnx or NAME.onnx", path))
@@ -165,6 +177,14 @@ func inspectPath(ctx context.Context, library, path string) ([]modelView, error)
 		_ = m.Close()
 	}
 	return infos, errors.Join(faults...)
+}
+
+// printFound prints the models that a directory has, though not all of it may be in order.
+func printFound(env environment, infos []modelView, fault error, format string) error {
+	if fault != nil && len(infos) == 0 && format == "text" {
+		return fault // "no models" would be beside the point
+	}
+	return errors.Join(printModels(env, infos, format), fault)
 }
 
 func printModels(env environment, infos []modelView, format string) error {

@@ -24,7 +24,11 @@ func printJob(env environment, a *answer, j *jobView, format string, waited bool
 	case j.terminal():
 		return &exitError{code: exitFailure}
 	case waited:
-		return withCode(exitTimeout, fmt.Errorf("the job is still %s; it goes on: sheaf result %s --wait", j.Status, j.ID))
+		err := fmt.Errorf("the job is still %s; it goes on: sheaf result %s --wait", j.Status, j.ID)
+		if j.Status == "queued" {
+			err = fmt.Errorf("%w\nno worker has taken it yet; is one running?", err)
+		}
+		return withCode(exitTimeout, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,8 @@ workers; it needs no model files.`,
 	}
 	cfg := apiFlags(cmd, &addr)
 	natsCfg, redisCfg, lim, logCfg := natsFlags(cmd), redisFlags(cmd), limitFlags(cmd), logFlags(cmd)
+	laneFlags(cmd, natsCfg)
+	publishFlags(cmd, natsCfg)
 	cmd.Flags().DurationVar(&drain, "drain-timeout", 10*time.Second, "how long requests in flight may take after SIGTERM")
 	asSettings(cmd.Flags(), "drain-timeout")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -34,7 +37,7 @@ workers; it needs no model files.`,
 		if err != nil {
 			return err
 		}
-		if err := checkPositive("drain-timeout", drain); err != nil {
+		if err := errors.Join(checkAddress("addr", addr), checkPositive("drain-timeout", drain)); err != nil {
 			return err
 		}
 		registry := telemetry.NewRegistry()

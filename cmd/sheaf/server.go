@@ -7,8 +7,21 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
+
+// checkAddress names a malformed address. flag is the setting that named it.
+func checkAddress(flag, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return withCode(exitUsage, fmt.Errorf("--%s %q: expected HOST:PORT, such as 127.0.0.1:8080; port 0 is any free one", flag, addr))
+	}
+	return nil
+}
 
 // listen opens a TCP address, with an error that says what to do. flag is the setting that named it.
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {

@@ -96,22 +96,37 @@ func readSettings(path string, known []string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the settings file: %w", err)
 	}
-	var doc map[string]yaml.Node
+	var doc yaml.Node
 	if err := yaml.Unmarshal(raw, &doc); err != nil {
 		return nil, fmt.Errorf("settings file %s: %w", path, err)
 	}
-	settings := make(map[string]string, len(doc))
+	settings := make(map[string]string)
+	if len(doc.Content) == 0 {
+		return settings, nil
+	}
+	top := doc.Content[0]
+	if top.Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("settings file %s, line %d: expected one \"setting: value\" a line", path, top.Line)
+	}
 	var errs []error
-	for key, node := range doc {
-		name := strings.ReplaceAll(key, "_", "-")
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		key, value := top.Content[i], top.Content[i+1]
+		name := strings.ReplaceAll(key.Value, "_", "-")
+		bad := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("settings file %s, line %d: %s", path, key.Line, fmt.Sprintf(format, args...)))
+		}
+		_, twice := settings[name]
 		switch {
 		case !slices.Contains(known, name):
-			errs = append(errs, fmt.Errorf("settings file %s, line %d: unknown setting %q; known are: %s",
-				path, node.Line, key, strings.Join(known, ", ")))
-		case node.Kind != yaml.ScalarNode:
-			errs = append(errs, fmt.Errorf("settings file %s, line %d: %s takes a single value", path, node.Line, key))
+			bad("unknown setting %q%s", key.Value, suggestion(name, known))
+		case twice:
+			bad("%s is given twice; %s and %s are the same", key.Value, name, strings.ReplaceAll(name, "-", "_"))
+		case value.Kind == yaml.SequenceNode:
+			bad("%s is a list: expected a,b in one string", key.Value)
+		case value.Kind != yaml.ScalarNode:
+			bad("%s takes a single value", key.Value)
 		default:
-			settings[name] = node.Value
+			settings[name] = value.Value
 		}
 	}
 	return settings, errors.Join(errs...)

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +54,7 @@ The id of the job is printed; sheaf result takes it.`,
   sheaf submit digits '[[0,0,5,13, …]]' -o json`,
 		Args: exactArgs("MODEL", "INPUT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(format); err != nil {
+			if err := errors.Join(checkOutput(format), checkGiven(cmd, "wait", wait), checkGiven(cmd, "deadline", deadline)); err != nil {
 				return err
 			}
 			body, err := readInput(args[1], env.stdin)
@@ -62,9 +62,6 @@ The id of the job is printed; sheaf result takes it.`,
 				return withCode(exitUsage, err)
 			}
 			header := http.Header{"Content-Type": {"application/json"}}
-			if wait > 0 {
-				header.Set("Prefer", fmt.Sprintf("wait=%d", int(min(wait, 20*time.Second).Seconds())))
-			}
 			if key != "" {
 				header.Set("Idempotency-Key", key)
 			}
@@ -80,7 +77,8 @@ The id of the job is printed; sheaf result takes it.`,
 				path += "?lane=" + url.QueryEscape(lane)
 			}
 			start := time.Now()
-			a, err := c.do(cmd.Context(), http.MethodPost, path, header, body, wait)
+			// The server is not asked to wait here: from its answer on, the job has an id that can be told.
+			a, err := c.do(cmd.Context(), http.MethodPost, path, header, body, 0)
 			if err != nil {
 				return err
 			}
@@ -92,10 +90,9 @@ The id of the job is printed; sheaf result takes it.`,
 				return err
 			}
 			if left := wait - time.Since(start); !j.terminal() && left > 0 {
-				if a, j, err = c.await(cmd.Context(), j.ID, left); err != nil {
-					if errors.Is(err, context.Canceled) {
-						fmt.Fprintln(env.stderr, "The job goes on. Ask again with: sheaf result", j.ID)
-					}
+				id := j.ID
+				if a, j, err = c.await(cmd.Context(), id, left); err != nil {
+					fmt.Fprintln(env.stderr, "The job goes on. Ask again with: sheaf result", id)
 					return err
 				}
 			}
@@ -121,9 +118,18 @@ func newResult(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "result ID",
 		Short: "Show a job: its state, or its result when it is finished",
-		Args:  exactArgs("ID"),
+		Long: `Show a job: its state, or its result when it is finished.
+
+ID is the id that sheaf submit printed, whole: a UUID, a dot and the place in the queue. The bare UUID finds only
+finished jobs.
+
+Exit code 0: the job has succeeded, or is not finished and --wait was not given; 1: it has failed, was canceled, has
+expired or is not known; 5: it was not finished within --wait.`,
+		Example: `  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821
+  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821 --wait=1m -o json`,
+		Args: exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(format); err != nil {
+			if err := errors.Join(checkOutput(format), checkGiven(cmd, "wait", wait)); err != nil {
 				return err
 			}
 			a, j, err := c.await(cmd.Context(), args[0], wait)
@@ -145,6 +151,7 @@ func readInput(arg string, stdin io.Reader) ([]byte, error) {
 	var err error
 	trimmed := strings.TrimSpace(arg)
 	switch {
+	case trimmed == "":
 	case arg == "-":
 		raw, err = io.ReadAll(stdin)
 	case strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "["):
@@ -154,6 +161,9 @@ func readInput(arg string, stdin io.Reader) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the input: %w", err)
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil, errors.New(`INPUT is empty: expected a file, "-" for standard input, or JSON`)
 	}
 	var probe json.RawMessage
 	if err := json.Unmarshal(raw, &probe); err != nil {

@@ -198,7 +198,8 @@ func TestWaitTimesOut(t *testing.T) {
 	s := newStack(t, 1, 1)
 	s.workers[0].stop(syscall.SIGTERM)
 	stdout, stderr, code := runToEnd(t, "", "submit", "digits", repoPath("examples", "digit.json"), "--wait=1s", "--server", s.apis[0])
-	if code != exitTimeout || !strings.Contains(stdout, "queued") || !strings.Contains(stderr, "sheaf result") {
+	if code != exitTimeout || !strings.Contains(stdout, "queued") || !strings.Contains(stderr, "sheaf result") ||
+		!strings.Contains(stderr, "no worker has taken it yet; is one running?") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 }

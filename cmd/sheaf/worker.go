@@ -45,12 +45,24 @@ type loadedModels struct {
 	specs   []worker.Model
 }
 
+// closeTimeout bounds how long the end of a process waits for a run that has outlived the drain.
+const closeTimeout = 2 * time.Second
+
+// close frees the models. A run that nothing could stop holds its model; the process then ends without freeing it.
 func (l *loadedModels) close() {
-	for _, m := range l.models {
-		_ = m.Close()
-	}
-	if l.runtime != nil {
-		_ = l.runtime.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, m := range l.models {
+			_ = m.Close()
+		}
+		if l.runtime != nil {
+			_ = l.runtime.Close()
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
 	}
 }
 
@@ -78,6 +90,9 @@ func loadModels(ctx context.Context, library string, dirs []string, logger *slog
 			continue
 		}
 		l.models = append(l.models, m)
+		if why := m.Unbatched(); why != nil {
+			logger.Warn("batching is off for a model: each of its jobs is run alone", "model", v.String(), "reason", why)
+		}
 		l.specs = append(l.specs, worker.Model{
 			Info:     m.Info(),
 			MaxRows:  v.Manifest.Batching.MaxRows,
@@ -110,14 +125,18 @@ buffered jobs are handed back at once.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&modelsDir, "models", "models", "`DIR` of models")
-	fs.StringVar(&opsAddr, "ops-addr", "127.0.0.1:0", "`ADDRESS` of /healthz, /readyz and /metrics; port 0 is any free one")
+	fs.StringVar(&opsAddr, "ops-addr", "127.0.0.1:0", "`HOST:PORT` of /healthz, /readyz and /metrics; port 0 is any free one")
 	asSettings(fs, "models", "ops-addr")
 	cfg := workerFlags(cmd, &library)
 	natsCfg, redisCfg, lim, logCfg := natsFlags(cmd), redisFlags(cmd), limitFlags(cmd), logFlags(cmd)
+	laneFlags(cmd, natsCfg)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		logger, err := newLogger(env.stderr, logCfg)
 		if err != nil {
+			return err
+		}
+		if err := checkAddress("ops-addr", opsAddr); err != nil {
 			return err
 		}
 		relaxGC(env)
@@ -174,7 +193,7 @@ func newPool(ctx context.Context, cfg worker.Config, lim job.Limits, q *queue.Qu
 	}
 	cfg.Limits = lim
 	pool, err := worker.New(cfg, worker.Deps{Queue: q, Results: results, Logger: logger, Registerer: registry}, loaded.specs...)
-	return pool, withCode(exitUsage, err)
+	return pool, withCode(exitUsage, byFlag(err))
 }
 
 func modelNames(l *loadedModels) []string {

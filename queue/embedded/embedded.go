@@ -102,7 +102,7 @@ func Start(cfg Config) (*Server, error) {
 	srv.SetLoggerV2(&logger{log: cfg.Log, faults: &faults}, false, false, false)
 	srv.Start()
 	s := &Server{nats: srv}
-	if !srv.ReadyForConnections(cfg.StartTimeout) || !srv.JetStreamEnabled() {
+	if !ready(srv, &faults, cfg.StartTimeout) || !srv.JetStreamEnabled() {
 		s.Shutdown()
 		if cause := faults.last(); cause != "" {
 			return nil, fmt.Errorf("embedded NATS does not start on %s: %s", cfg.StoreDir, cause)
@@ -110,6 +110,21 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("embedded NATS did not start on %s within %v", cfg.StoreDir, cfg.StartTimeout)
 	}
 	return s, nil
+}
+
+// ready waits until the server takes connections. It looks every now and then whether the server has given up, which it
+// only logs.
+func ready(srv *server.Server, faults *faultKeeper, timeout time.Duration) bool {
+	const look = 100 * time.Millisecond
+	for end := time.Now().Add(timeout); ; {
+		left := time.Until(end)
+		switch {
+		case srv.ReadyForConnections(min(max(left, time.Millisecond), look)):
+			return true
+		case left <= 0 || faults.isFatal():
+			return false
+		}
+	}
 }
 
 // ClientURL is the URL to connect to; with port 0 nothing listens there.

@@ -30,20 +30,35 @@ func (l *logger) Errorf(format string, args ...any) {
 }
 
 func (l *logger) Fatalf(format string, args ...any) {
-	l.faults.keep(fmt.Sprintf(format, args...))
+	l.faults.keepFatal(fmt.Sprintf(format, args...))
 	l.write(slog.LevelError, format, args)
 }
 
 // faultKeeper remembers the last error, which the server only logs, so that Start can return it.
 type faultKeeper struct {
-	mu   sync.Mutex
-	text string
+	mu    sync.Mutex
+	text  string
+	fatal bool // the server cannot go on after text
 }
 
 func (f *faultKeeper) keep(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.text = text
+	if !f.fatal {
+		f.text = text
+	}
+}
+
+func (f *faultKeeper) keepFatal(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.text, f.fatal = text, true
+}
+
+func (f *faultKeeper) isFatal() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fatal
 }
 
 func (f *faultKeeper) last() string {

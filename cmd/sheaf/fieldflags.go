@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// byFlag puts the flags in place of the names that an error about settings has for them. A name that begins like
+// another stands before it.
+func byFlag(err error) error {
+	if err == nil {
+		return nil
+	}
+	names := strings.NewReplacer(
+		"limit MaxBytes", "--max-body-bytes",
+		"MaxBodyBytes", "--max-body-bytes",
+		"limit MaxRows", "--max-rows",
+		"limit MaxRank", "--max-rank",
+		"limit MaxElements", "--max-elements",
+		"limit MaxTensors", "--max-tensors",
+		"MaxWaiters", "--max-waiters",
+		"MaxWait", "--max-wait",
+		"PredictTimeout", "--predict-timeout",
+		"SubmitTimeout", "--submit-timeout",
+		"LookupTimeout", "--lookup-timeout",
+		"BodyTimeout", "--body-timeout",
+		"PollInterval", "--poll-interval",
+		"DrainTimeout", "--drain-timeout",
+		"RunTimeout", "--run-timeout",
+		"MaxAttempts", "--max-attempts",
+		"ReserveBulk", "--bulk-reserve",
+		"Ahead", "--ahead",
+		"BufferBytes", "--buffer-bytes",
+		"RetryDelayMax", "--retry-delay-max",
+		"RetryDelay", "--retry-delay",
+	)
+	return &namedError{text: names.Replace(fmt.Sprint(err)), err: err}
+}
+
+// namedError is an error in other words.
+type namedError struct {
+	text string
+	err  error
+}
+
+func (e *namedError) Error() string { return e.text }
+func (e *namedError) Unwrap() error { return e.err }
