@@ -75,7 +75,7 @@ func (a *API) decode(s *submission, body []byte, lane string) error {
 		q.Version = j.Version
 	}
 	switch {
-	case m.input != nil && len(j.Inputs) > 0:
+	case m.input != nil && j.Inputs != nil:
 		return explain(job.Invalidf("input", `expected either "input" or "inputs", got both`), s)
 	case m.input != nil:
 		s.short = true

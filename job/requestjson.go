@@ -82,7 +82,10 @@ func (r *requestReader) member(name []byte) *Error {
 	case "parameters":
 		return r.known(memberParameters, "parameters", r.parameters)
 	case "inputs":
-		return r.known(memberInputs, "inputs", func() *Error { return r.array(r.input) })
+		return r.known(memberInputs, "inputs", func() *Error {
+			r.j.Inputs = []Tensor{} // given, if only as an empty list
+			return r.array(r.input)
+		})
 	case "outputs":
 		return r.known(memberOutputs, "outputs", func() *Error {
 			if r.word("null") {

@@ -12,7 +12,8 @@ import (
 )
 
 // settle writes the records of the ledger, tells whoever waits and then acknowledges each message whose last job is
-// done. This is the only place where results are written and messages acknowledged, in this order and no other.
+// done. This is the only place in a worker where the records of jobs are written and messages acknowledged, in this order and
+// no other.
 //
 // While the store is out of reach it tries again until ctx, which the shutdown of the pool does not end before its
 // drain time is over: then the jobs go back to the queue.

@@ -57,6 +57,7 @@ var badBodies = []struct {
 		`},{"name":"x","datatype":"FP32","shape":[1,64],"data":` + row64("1") + `}]}`, 422, "inputs"},
 	{"unknown output", `{"input":` + row64("1") + `,"outputs":[{"name":"nonsense"}]}`, 422, "outputs"},
 	{"both forms", `{"input":` + row64("1") + "," + inputs("x", "FP32", "[1,64]", row64("1"))[1:], 422, "input"},
+	{"both forms, one empty", `{"input":` + row64("1") + `,"inputs":[]}`, 422, "input"},
 	{"deep nesting", `{"input":` + strings.Repeat("[", 100_000), 400, ""},
 	{"body too large", `{"input":[` + strings.Repeat("1.00000000000000000000,", 1<<19) + `1]}`, 413, ""},
 }

@@ -134,6 +134,35 @@ func TestModelWithADot(t *testing.T) {
 	}
 }
 
+// A model that subtracts the mean over its batch claims a batch axis and mixes its rows. Jobs must not be run together.
+func TestModelThatMixesItsRows(t *testing.T) {
+	t.Parallel()
+	onnx, err := os.ReadFile(repoPath("model", "onnx", "testdata", "mean_of_batch.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mean.onnx"), onnx, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--models", dir)
+	url := p.find(`HTTP API +(\S+)`)
+	p.find("batching is off for a model.*mean")
+	var clients sync.WaitGroup
+	for c := range 16 {
+		clients.Go(func() {
+			for i := range 10 {
+				x := float64(c*10 + i)
+				code, body := post(t, url+"/v1/models/mean/predict", map[string]any{"input": [][]float64{{x, 0}, {x + 2, 4}}})
+				if want := `{"prediction":[[-1,-2],[1,2]]`; code != http.StatusOK || !strings.HasPrefix(string(body), want) {
+					t.Errorf("%d %s, expected %s", code, body, want)
+				}
+			}
+		})
+	}
+	clients.Wait()
+}
+
 // flood submits n digits jobs through the producer and returns their IDs in order.
 func flood(t *testing.T, s *stack, n int) []job.ID {
 	t.Helper()
