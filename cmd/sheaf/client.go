@@ -147,6 +147,9 @@ func (j *jobView) terminal() bool {
 	return false
 }
 
+// pollPause is the pause between two polls of a server that does not hold them.
+const pollPause = 250 * time.Millisecond
+
 // await polls until the job is finished or wait is over, and returns the last answer.
 func (c *client) await(ctx context.Context, id string, wait time.Duration) (*answer, *jobView, error) {
 	deadline := time.Now().Add(wait)
@@ -157,6 +160,7 @@ func (c *client) await(ctx context.Context, id string, wait time.Duration) (*ans
 		if step > 0 {
 			path += "?wait=" + step.Round(time.Millisecond).String()
 		}
+		asked := time.Now()
 		a, err := c.do(ctx, http.MethodGet, path, nil, nil, step)
 		if err != nil {
 			return nil, nil, err
@@ -170,6 +174,14 @@ func (c *client) await(ctx context.Context, id string, wait time.Duration) (*ans
 		}
 		if j.terminal() || time.Now().Add(step/100).After(deadline) {
 			return a, j, nil
+		}
+		if time.Since(asked) < step/2 {
+			// The server did not wait: it is about to end, or has too many waiters. Asking again at once would help neither.
+			select {
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			case <-time.After(min(pollPause, max(0, time.Until(deadline)))):
+			}
 		}
 	}
 }

@@ -125,8 +125,8 @@ finished jobs.
 
 Exit code 0: the job has succeeded, or is not finished and --wait was not given; 1: it has failed, was canceled, has
 expired or is not known; 5: it was not finished within --wait.`,
-		Example: `  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821
-  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821 --wait=1m -o json`,
+		Example: `  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821-0
+  sheaf result 0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821-0 --wait=1m -o json`,
 		Args: exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := errors.Join(checkOutput(format), checkGiven(cmd, "wait", wait)); err != nil {
