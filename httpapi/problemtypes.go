@@ -47,7 +47,7 @@ var problemTypes = [...]problemType{
 		"The body, or the job made of it, is larger than the limit. Split it into several jobs.",
 	),
 	ofJob(job.CodeUnknownModel,
-		"No worker has announced a model of this name and version. GET /v1/models lists those that are served.",
+		"No worker has announced a model of this name and version. GET /v1/models lists those that are announced.",
 	),
 	ofJob(job.CodeInference,
 		"The job reached the model and the model refused this input. The same input will fail again.",

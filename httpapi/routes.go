@@ -36,7 +36,7 @@ func (a *API) table() []route {
 		{"DELETE", "/v1/jobs/{id}", a.cancelJob, "cancel a job"},
 		{"POST", "/v1/models/{model}/predict", a.predict, `submit and wait: {"input": …} gives {"prediction": …}`},
 		{"POST", "/v1/models/{model}/versions/{version}/predict", a.predict, "the same with one version of a model"},
-		{"GET", "/v1/models", a.listModels, "the models that are served"},
+		{"GET", "/v1/models", a.listModels, "the models that workers have announced"},
 		{"GET", "/v1/models/{model}", a.getModel, "what a model takes and gives"},
 		{"GET", "/v1/models/{model}/versions/{version}", a.getModel, "what one version of a model takes and gives"},
 		{"GET", "/problems/{problem}", a.getProblem, "what an error means"},

@@ -23,7 +23,7 @@ func newModel(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
 		Short: "List, inspect and forget models",
-		Long: `List the models that are served, look at one or at a directory of them, and forget one that no worker serves
+		Long: `List the models that are announced, look at one or at a directory of them, and forget one that no worker serves
 any more. The API knows a model from the announcement of its workers, which outlives them.`,
 		Example: `  sheaf model ls
   sheaf model inspect ./models
@@ -40,7 +40,7 @@ func newModelList(env environment) *cobra.Command {
 	var c *client
 	cmd := &cobra.Command{
 		Use:   "ls",
-		Short: "List the models that are served, or those of a directory",
+		Short: "List the models that are announced, or those of a directory",
 		Long: `List the models that workers have announced, as the HTTP API knows them; with --models those of a directory,
 loaded here without any server.`,
 		Example: `  sheaf model ls

@@ -26,7 +26,7 @@ func workerFlags(cmd *cobra.Command, library *string) *worker.Config {
 	fs := cmd.Flags()
 	fs.StringVar(library, "onnxruntime-lib", "", "ONNX Runtime's shared library; default: lib/ beside the program, then the system's")
 	fs.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long batches in flight may take after SIGTERM")
-	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "deliveries of a job before it counts as failed")
+	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "deliveries after which a job that was run alone and never finished counts as failed")
 	fs.DurationVar(&cfg.RunTimeout, "run-timeout", cfg.RunTimeout, "a run of the model that takes longer is stopped, and its jobs are tried alone")
 	fs.Float64Var(&cfg.ReserveBulk, "bulk-reserve", cfg.ReserveBulk, "share of rows that the bulk lane gets while both lanes have work, 0 to 0.5")
 	fs.DurationVar(&cfg.Ahead, "ahead", cfg.Ahead, "how much work, in time, each lane of a model holds ready")
