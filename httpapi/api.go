@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -64,6 +65,8 @@ type Deps struct {
 	Registerer prometheus.Registerer
 	// Gatherer is what /metrics shows. Nil: there is no such route.
 	Gatherer prometheus.Gatherer
+	// Reach is told of each step of the crash table. Nil, as outside tests, is nobody.
+	Reach failpoint.Hook
 }
 
 func (d *Deps) validate() error {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/resultstore"
 )
@@ -51,6 +52,7 @@ func (a *API) submit(w *response, r *http.Request) error {
 	}
 	prefer.applied(w.Header(), status == http.StatusAccepted, waited, wait)
 	a.sendJob(w, status, v)
+	a.deps.Reach.Reach(failpoint.Answered)
 	return nil
 }
 
@@ -190,6 +192,7 @@ func (a *API) cancel(ctx context.Context, tenant string, v *jobView) (*jobView, 
 	if !outcomes[0].Won {
 		return view(tenant, v.ticket, outcomes[0].Existing)
 	}
+	a.deps.Reach.Reach(failpoint.CancelRecorded)
 	a.clearAway(ctx, v.ticket)
 	return view(tenant, v.ticket, record)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
 )
@@ -24,6 +25,8 @@ type Config struct {
 	RetryMax time.Duration
 	// Logger is told of broken announcements. Nil is silent.
 	Logger *slog.Logger
+	// Reach is told of each step of the crash table. Nil, as outside tests, is nobody.
+	Reach failpoint.Hook
 }
 
 // DefaultConfig returns the defaults: NATS on this machine, chunks of 256 jobs, 4 in flight.

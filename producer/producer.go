@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/queue"
@@ -114,10 +115,12 @@ func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
 	if err != nil {
 		return Submission{}, err
 	}
+	p.cfg.Reach.Reach(failpoint.Validated)
 	ticket, duplicate, err := p.queue.Publish(ctx, j)
 	if err != nil {
 		return Submission{}, fmt.Errorf("submit a job for %s: %w", j.Model, err)
 	}
+	p.cfg.Reach.Reach(failpoint.Published)
 	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Duplicate: duplicate, Info: info}, nil
 }
 

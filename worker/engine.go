@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -28,6 +29,7 @@ type engine struct {
 	store   *outage // of the result store, shared by all models
 	nats    *outage
 	tokens  *atomic.Uint64
+	reach   failpoint.Hook
 
 	in       chan *message
 	aside    chan *message
@@ -49,7 +51,7 @@ func (p *Pool) newEngine(m *Model) *engine {
 	return &engine{
 		cfg: &p.cfg, model: m, info: &m.Info, broker: p.broker, results: p.results,
 		log: p.log.With(slog.String("model", m.Info.Name)), metrics: p.metrics.model(m.Info.Name),
-		store: p.store, nats: p.nats, tokens: &p.tokens,
+		store: p.store, nats: p.nats, tokens: &p.tokens, reach: p.reach,
 		in: make(chan *message, messagesWaiting), aside: make(chan *message, 2*maxWindow),
 		idle: make(chan *runner), free: make(chan Instance, m.Instances),
 		soloDone: make(chan struct{}, 1), stopped: make(chan struct{}),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
 )
@@ -61,6 +62,7 @@ func (f *fetcher) run(ctx context.Context) {
 // take handles one message. It only computes, and waits for nothing but room in a stage behind it.
 func (f *fetcher) take(ctx context.Context, d *queue.Delivery, l lease) {
 	e := f.engine
+	e.reach.Reach(failpoint.Delivered)
 	m, rows := f.open(d, l)
 	if rows > 0 {
 		f.flow.message(rows, len(d.Envelope.Body))

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -90,7 +91,10 @@ func (r *runner) compute(ctx context.Context, inst Instance) Instance {
 		r.ledger.giveBack(r.batch.parts[0].task, 0)
 		return inst
 	}
-	return r.halve(ctx, inst, r.batch.parts)
+	r.engine.reach.Reach(failpoint.Checked)
+	inst = r.halve(ctx, inst, r.batch.parts)
+	r.engine.reach.Reach(failpoint.Inferred)
+	return inst
 }
 
 // halve runs the parts at once. If that fails it runs each half by itself, until the guilty job stands alone.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/queue"
@@ -49,6 +50,8 @@ type Deps struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics; it may be nil.
 	Registerer prometheus.Registerer
+	// Reach is told of each step of the crash table. Nil, as outside tests, is nobody.
+	Reach failpoint.Hook
 }
 
 // Pool serves a set of models until it is told to stop.
@@ -61,6 +64,7 @@ type Pool struct {
 	metrics *metrics
 	store   *outage
 	nats    *outage
+	reach   failpoint.Hook
 	tokens  atomic.Uint64
 	started atomic.Bool
 	working atomic.Bool
@@ -82,7 +86,7 @@ func newPool(cfg Config, deps Deps, b broker, models []Model) (*Pool, error) {
 	if len(models) == 0 {
 		errs = append(errs, errors.New("a worker pool needs at least one model"))
 	}
-	p := &Pool{cfg: cfg, broker: b, results: deps.Results, log: deps.Logger, models: make([]Model, 0, len(models))}
+	p := &Pool{cfg: cfg, broker: b, results: deps.Results, log: deps.Logger, reach: deps.Reach, models: make([]Model, 0, len(models))}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

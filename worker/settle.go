@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/resultstore"
@@ -22,7 +23,9 @@ func (e *engine) settle(ctx context.Context, l *ledger) {
 	written := e.write(ctx, l)
 	if len(l.lines) > 0 && written {
 		e.metrics.observeWrite(time.Since(start))
+		e.reach.Reach(failpoint.Recorded)
 		e.tell(l)
+		e.reach.Reach(failpoint.Told)
 	}
 	e.metrics.observeLines(l)
 	for i := range l.lines {
@@ -172,6 +175,7 @@ func (e *engine) end(m *message) {
 		err = m.lease.Retry(time.Duration(delay - 1))
 	} else {
 		err = m.lease.Ack()
+		e.reach.Reach(failpoint.Acked)
 	}
 	// Either way nothing is lost: the message comes again, and the records that it has are found.
 	if err != nil && !errors.Is(err, queue.ErrLapsed) {

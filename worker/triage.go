@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/resultstore"
 )
@@ -165,6 +166,7 @@ func (g *triage) bury(ctx context.Context, m *message) bool {
 		m.needRetry(e.retryDelay(m.delivery.Attempt))
 		return false
 	}
+	e.reach.Reach(failpoint.DeadCopied)
 	return true
 }
 

@@ -6,15 +6,11 @@ import (
 	"net"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/sheafml/sheaf/httpapi"
-	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
-	"github.com/sheafml/sheaf/queue"
-	"github.com/sheafml/sheaf/resultstore"
 )
 
 // apiFlags adds the settings of the HTTP API.
@@ -44,7 +40,8 @@ type api struct {
 }
 
 // newAPI wires the shim to an open queue and result store and starts to listen.
-func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits, q *queue.Queue, results resultstore.Store, registry *prometheus.Registry, logger *slog.Logger) (_ *api, err error) {
+func newAPI(ctx context.Context, addr string, cfg httpapi.Config, on plant) (_ *api, err error) {
+	q := on.queue
 	if err := q.EnsureStreams(ctx); err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}
@@ -56,24 +53,24 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, lim job.Limits
 		}
 	}()
 	models := model.NewCatalog()
-	if err := producer.Watch(watch, q, models, logger); err != nil {
+	if err := producer.Watch(watch, q, models, on.logger); err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}
 	pcfg := producer.DefaultConfig()
-	pcfg.Limits, pcfg.Logger = lim, logger
+	pcfg.Limits, pcfg.Logger, pcfg.Reach = on.limits, on.logger, on.reach
 	submitter, err := producer.New(q, models, pcfg)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
-	cfg.Limits = lim
-	cfg.MaxBodyBytes = int64(lim.MaxBytes)
+	cfg.Limits = on.limits
+	cfg.MaxBodyBytes = int64(on.limits.MaxBytes)
 	handler, err := httpapi.New(cfg, httpapi.Deps{
-		Submitter: submitter, Models: models, Results: results, Queue: q,
+		Submitter: submitter, Models: models, Results: on.results, Queue: q,
 		Ready: []httpapi.Check{
 			{Name: "nats", Run: q.Ready},
-			{Name: "results", Run: results.Ping},
+			{Name: "results", Run: on.results.Ping},
 		},
-		Logger: logger, Registerer: registry, Gatherer: registry,
+		Logger: on.logger, Registerer: on.registry, Gatherer: on.registry, Reach: on.reach,
 	})
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))

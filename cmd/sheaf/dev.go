@@ -121,11 +121,12 @@ func (d *dev) run(ctx context.Context) error {
 	}
 	defer results.Close() //nolint:errcheck // the process ends
 
-	pool, err := newPool(ctx, *d.worker, *d.limits, q, results, loaded, registry, logger)
+	on := plant{q, results, *d.limits, registry, logger, d.env.reach}
+	pool, err := newPool(ctx, *d.worker, loaded, on)
 	if err != nil {
 		return err
 	}
-	a, err := newAPI(ctx, d.addr, *d.api, *d.limits, q, results, registry, logger)
+	a, err := newAPI(ctx, d.addr, *d.api, on)
 	if err != nil {
 		return err
 	}

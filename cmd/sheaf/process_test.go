@@ -3,17 +3,23 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/model/onnx"
 )
 
@@ -22,10 +28,44 @@ const asProgram = "SHEAF_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		main()
+		asSheaf()
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// stopAfter names the failpoint after which the program kills itself, as kill -9 does: POINT, or POINT:N for the N-th
+// time that it is reached.
+const stopAfter = "SHEAF_TEST_STOP_AFTER"
+
+// asSheaf is main with a hook that main never sets.
+func asSheaf() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	env := environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	if at := os.Getenv(stopAfter); at != "" {
+		env.reach = killAfter(at)
+	}
+	os.Exit(run(ctx, os.Args[1:], env))
+}
+
+// killAfter returns the hook of stopAfter.
+func killAfter(at string) failpoint.Hook {
+	point, times, _ := strings.Cut(at, ":")
+	n, err := strconv.Atoi(times)
+	if times == "" {
+		n, err = 1, nil
+	}
+	if err != nil || n < 1 || !slices.Contains(failpoint.Points(), failpoint.Point(point)) {
+		panic(stopAfter + ": expected POINT or POINT:N, got " + at)
+	}
+	var reached atomic.Int64
+	return func(p failpoint.Point) {
+		if p == failpoint.Point(point) && reached.Add(1) == int64(n) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
 }
 
 // patience is how long a test waits for what must happen; it is not an assertion about speed.

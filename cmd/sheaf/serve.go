@@ -51,7 +51,7 @@ workers; it needs no model files.`,
 			return err
 		}
 		defer results.Close() //nolint:errcheck // the process ends
-		a, err := newAPI(ctx, addr, *cfg, *lim, q, results, registry, logger)
+		a, err := newAPI(ctx, addr, *cfg, plant{q, results, *lim, registry, logger, env.reach})
 		if err != nil {
 			return err
 		}

@@ -8,11 +8,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/sheafml/sheaf/internal/telemetry"
-	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/model/onnx"
 	"github.com/sheafml/sheaf/queue"
@@ -156,7 +154,7 @@ buffered jobs are handed back at once.`,
 			return err
 		}
 		defer results.Close() //nolint:errcheck // the process ends
-		pool, err := newPool(ctx, *cfg, *lim, q, results, loaded, registry, logger)
+		pool, err := newPool(ctx, *cfg, loaded, plant{q, results, *lim, registry, logger, env.reach})
 		if err != nil {
 			return err
 		}
@@ -187,12 +185,13 @@ func relaxGC(env environment) {
 }
 
 // newPool wires a pool to an open queue and result store.
-func newPool(ctx context.Context, cfg worker.Config, lim job.Limits, q *queue.Queue, results resultstore.Store, loaded *loadedModels, registry prometheus.Registerer, logger *slog.Logger) (*worker.Pool, error) {
-	if err := q.EnsureStreams(ctx); err != nil {
+func newPool(ctx context.Context, cfg worker.Config, loaded *loadedModels, on plant) (*worker.Pool, error) {
+	if err := on.queue.EnsureStreams(ctx); err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}
-	cfg.Limits = lim
-	pool, err := worker.New(cfg, worker.Deps{Queue: q, Results: results, Logger: logger, Registerer: registry}, loaded.specs...)
+	cfg.Limits = on.limits
+	deps := worker.Deps{Queue: on.queue, Results: on.results, Logger: on.logger, Registerer: on.registry, Reach: on.reach}
+	pool, err := worker.New(cfg, deps, loaded.specs...)
 	return pool, withCode(exitUsage, byFlag(err))
 }
 
