@@ -74,6 +74,9 @@ type Timings struct {
 type Location struct {
 	State         State // Queued or Running
 	Tenant, Model string
+	CreatedAt     time.Time
+	// Deadline is the job's own; zero if it has none.
+	Deadline time.Time
 	// Ahead is how many messages of the lane stand before the job's, at most; 0 when it is running.
 	Ahead int
 }

@@ -13,7 +13,10 @@ import (
 const maxDoneIDs = 4096
 
 // NotifyDone tells every process that the jobs are finished. Best effort.
-func (q *Queue) NotifyDone(ids []job.ID) error {
+func (q *Queue) NotifyDone(ids []job.ID) error { return q.tell(subjectDone, ids) }
+
+// tell publishes the IDs, many to a message.
+func (q *Queue) tell(subject string, ids []job.ID) error {
 	const size = len(job.ID{})
 	for len(ids) > 0 {
 		n := min(len(ids), maxDoneIDs)
@@ -21,8 +24,8 @@ func (q *Queue) NotifyDone(ids []job.ID) error {
 		for i := range ids[:n] {
 			body = append(body, ids[i][:]...)
 		}
-		if err := q.conn.Publish(subjectDone, body); err != nil {
-			return fmt.Errorf("%w: tell of finished jobs: %w", ErrUnavailable, err)
+		if err := q.conn.Publish(subject, body); err != nil {
+			return fmt.Errorf("%w: tell of jobs: %w", ErrUnavailable, err)
 		}
 		ids = ids[n:]
 	}
@@ -32,8 +35,13 @@ func (q *Queue) NotifyDone(ids []job.ID) error {
 // OnDone calls fn for every NotifyDone of any process, one call at a time. fn must not block, and may keep ids. stop
 // ends it; a call in progress may still be running then.
 func (q *Queue) OnDone(fn func(ids []job.ID)) (stop func(), err error) {
+	return q.listen(subjectDone, "finished", fn)
+}
+
+// listen calls fn with the IDs of every message of the subject, which tells of jobs that are what says.
+func (q *Queue) listen(subject, what string, fn func(ids []job.ID)) (stop func(), err error) {
 	const size = len(job.ID{})
-	sub, err := q.conn.Subscribe(subjectDone, func(m *nats.Msg) {
+	sub, err := q.conn.Subscribe(subject, func(m *nats.Msg) {
 		if len(m.Data) == 0 || len(m.Data)%size != 0 {
 			return // not ours
 		}
@@ -48,7 +56,7 @@ func (q *Queue) OnDone(fn func(ids []job.ID)) (stop func(), err error) {
 		err = q.conn.FlushTimeout(q.cfg.RequestTimeout)
 	}
 	if err != nil {
-		return nil, requestError("listen for finished jobs", err)
+		return nil, requestError("listen for "+what+" jobs", err)
 	}
 	return func() { _ = sub.Unsubscribe() }, nil
 }

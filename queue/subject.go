@@ -7,13 +7,14 @@ import (
 )
 
 const (
-	subjectRoot   = "sheaf."
-	subjectDead   = "sheaf.dead."
-	subjectDone   = "sheaf.event.done"
-	streamDead    = "dead"
-	bucketModels  = "sheaf-models"
-	escapedDot    = "%2E"
-	maxTokenBytes = 128 * len(escapedDot) // of a valid name, every character a dot
+	subjectRoot     = "sheaf."
+	subjectDead     = "sheaf.dead."
+	subjectDone     = "sheaf.event.done"
+	subjectCanceled = "sheaf.event.canceled"
+	streamDead      = "dead"
+	bucketModels    = "sheaf-models"
+	escapedDot      = "%2E"
+	maxTokenBytes   = 128 * len(escapedDot) // of a valid name, every character a dot
 )
 
 // token writes a valid name as one token of a subject.

@@ -19,6 +19,8 @@ type batcher struct {
 	maxDelay  time.Duration
 	reserve   float64 // the share of rows that bulk gets while both lanes have work
 	single    bool    // one job a batch
+	// canceled reports whether a job is known to be canceled; nil if none is.
+	canceled func(job.ID) bool
 
 	lanes  [2]taskList
 	groups map[uint64]*group // those with waiting jobs, and the one used last
@@ -39,13 +41,14 @@ type taskList struct {
 
 // batch is what is run at once: a closed batch belongs to one runner.
 type batch struct {
-	parts   []part
-	rows    int
-	outputs []int   // the wanted outputs as places in the signature; nil is all
-	expired []*task // found past their deadline when the batch was closed
-	solo    bool
-	closed  time.Time
-	left    [2]int // rows that left the buffer of each lane
+	parts    []part
+	rows     int
+	outputs  []int   // the wanted outputs as places in the signature; nil is all
+	expired  []*task // found past their deadline when the batch was closed
+	canceled []*task // found canceled then
+	solo     bool
+	closed   time.Time
+	left     [2]int // rows that left the buffer of each lane
 }
 
 // part is the rows of one job that are in a batch: all of them unless the job is split.
@@ -201,7 +204,7 @@ func (b *batcher) bulkFirst() bool {
 
 // fill closes a batch into dst, which keeps its memory. It must only be called when ready says so.
 func (b *batcher) fill(now time.Time, dst *batch) {
-	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], closed: now}
+	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], canceled: dst.canceled[:0], closed: now}
 	lane, g, ok := b.choose(now)
 	if b.alone.ready() && (b.aloneNext || !ok) {
 		b.aloneNext = false
@@ -258,6 +261,10 @@ func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *ba
 			dst.expired = append(dst.expired, t)
 			b.leave(g, lane, left, dst)
 			t.next = t.rows
+		case b.canceled != nil && b.canceled(t.job.ID):
+			dst.canceled = append(dst.canceled, t)
+			b.leave(g, lane, left, dst)
+			t.next = t.rows
 		case left > room && t.rows <= b.maxRows && dst.rows > 0:
 			return taken
 		default:
@@ -303,6 +310,9 @@ func (b *batcher) fillAlone(now time.Time, dst *batch) {
 		n = left
 	case t.next == 0 && t.expired(now):
 		dst.expired = append(dst.expired, t)
+		n = left
+	case b.canceled != nil && b.canceled(t.job.ID):
+		dst.canceled = append(dst.canceled, t)
 		n = left
 	default:
 		dst.outputs, _ = b.signature.OutputIndices(t.job.Outputs)

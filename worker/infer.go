@@ -72,6 +72,7 @@ func (r *runner) run(ctx context.Context) {
 func (r *runner) forget() {
 	clear(r.batch.parts)
 	clear(r.batch.expired)
+	clear(r.batch.canceled)
 	for i := range r.input.Inputs {
 		clear(r.input.Inputs[i].Parts)
 	}
@@ -83,6 +84,9 @@ func (r *runner) compute(ctx context.Context, inst Instance) Instance {
 	r.ledger.begin()
 	for _, t := range r.batch.expired {
 		r.ledger.expire(t)
+	}
+	for _, t := range r.batch.canceled {
+		r.ledger.cancel(t)
 	}
 	if len(r.batch.parts) == 0 {
 		return inst

@@ -62,6 +62,13 @@ func (l *ledger) expire(t *task) {
 	l.fail(t, job.Expired, errExpired(t), job.Timings{Queue: max(0, taken.Sub(t.job.CreatedAt)), BatchWait: max(0, l.now.Sub(taken))})
 }
 
+// cancel enters that the job was canceled. The API wrote that record before it told the workers, and wins; should a
+// notice be nobody's, the job still has a record before its message is acknowledged.
+func (l *ledger) cancel(t *task) {
+	taken := t.message.taken
+	l.fail(t, job.Canceled, job.Errorf(job.CodeCanceled, "", "canceled on request"), job.Timings{Queue: max(0, taken.Sub(t.job.CreatedAt)), BatchWait: max(0, l.now.Sub(taken))})
+}
+
 func errExpired(t *task) *job.Error {
 	return job.Errorf(job.CodeExpired, "", "the job's deadline, %s, passed before it was run",
 		t.job.Deadline.UTC().Format("2006-01-02T15:04:05.000Z07:00"))

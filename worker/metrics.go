@@ -48,7 +48,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	// Native buckets cost a mutex and a map for each observation, so only what is observed once a batch has them.
 	seconds := prometheus.ExponentialBuckets(0.0001, 2.5, 16)
 	m := &metrics{
-		jobs:        counter("jobs_total", "Jobs whose record this worker wrote, by outcome: succeeded, failed, expired. Cancels are written by the API.", "model", "outcome"),
+		jobs:        counter("jobs_total", "Jobs whose record this worker wrote, by outcome: succeeded, failed, expired; canceled only where the API had not written it.", "model", "outcome"),
 		late:        counter("late_results_total", "Jobs whose record another attempt, or a cancel, had written first.", "model"),
 		returned:    counter("returned_jobs_total", "Jobs given back to the queue without an outcome.", "model"),
 		redelivered: counter("redelivered_messages_total", "Messages delivered that had been delivered before.", "model", "lane"),
@@ -94,7 +94,7 @@ func (m *metrics) model(name string) *modelMetrics {
 		batchRows: m.batchRows.WithLabelValues(name), queue: m.queue.WithLabelValues(name), wait: m.wait.WithLabelValues(name),
 		infer: m.infer.WithLabelValues(name), write: m.write.WithLabelValues(name), inFlight: m.inFlight.WithLabelValues(name),
 	}
-	for _, s := range [...]job.State{job.Succeeded, job.Failed, job.Expired} { // the states that a worker writes
+	for _, s := range [...]job.State{job.Succeeded, job.Failed, job.Canceled, job.Expired} {
 		c.jobs[s] = m.jobs.WithLabelValues(name, s.String())
 	}
 	for _, lane := range job.Lanes() {
