@@ -91,8 +91,9 @@ sheaf_worker_buffered_rows{lane="interactive",model="double"} 0
 # HELP sheaf_worker_in_flight_rows Rows being computed or written.
 # TYPE sheaf_worker_in_flight_rows gauge
 sheaf_worker_in_flight_rows{model="double"} 0
-# HELP sheaf_worker_jobs_total Jobs whose record this worker wrote, by outcome: succeeded, failed, expired. Cancels are written by the API.
+# HELP sheaf_worker_jobs_total Jobs whose record this worker wrote, by outcome: succeeded, failed, expired; canceled only where the API had not written it.
 # TYPE sheaf_worker_jobs_total counter
+sheaf_worker_jobs_total{model="double",outcome="canceled"} 0
 sheaf_worker_jobs_total{model="double",outcome="expired"} 0
 sheaf_worker_jobs_total{model="double",outcome="failed"} 1
 sheaf_worker_jobs_total{model="double",outcome="succeeded"} 3
