@@ -43,6 +43,12 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// ReadTimeout and WriteTimeout bound one round trip, if the caller's context does not.
 	ReadTimeout, WriteTimeout time.Duration
+	// WaitReplicas is how many replicas must have a record before it counts as written: Finish ends with WAIT, and gives
+	// ErrUnavailable if fewer confirm. In a Cluster they are those of each primary. 0 waits for none: then what was
+	// acknowledged last is lost if the primary is lost before its replicas have it.
+	WaitReplicas int
+	// WaitTimeout bounds that wait. It must be less than ReadTimeout.
+	WaitTimeout time.Duration
 	// MaxRetries is how often go-redis repeats what failed by a broken connection, before the caller hears of it.
 	MaxRetries int
 }
@@ -69,6 +75,7 @@ func DefaultConfig() Config {
 		ConnectTimeout: 5 * time.Second,
 		ReadTimeout:    3 * time.Second,
 		WriteTimeout:   3 * time.Second,
+		WaitTimeout:    time.Second,
 		MaxRetries:     2,
 	}
 }
@@ -104,6 +111,12 @@ func (c *Config) Validate() error {
 		if t.d <= 0 {
 			bad("%s timeout %v: more than 0 is expected", t.what, t.d)
 		}
+	}
+	if c.WaitReplicas < 0 {
+		bad("replicas to wait for %d: 0 (none) or more are expected", c.WaitReplicas)
+	}
+	if c.WaitReplicas > 0 && (c.WaitTimeout < time.Millisecond || c.WaitTimeout >= c.ReadTimeout) {
+		bad("timeout of waiting for replicas %v: at least 1ms and less than the read timeout, %v, is expected", c.WaitTimeout, c.ReadTimeout)
 	}
 	if c.MaxRetries < 0 || c.MaxRetries > 10 {
 		bad("retries %d: 0 to 10 are expected", c.MaxRetries)

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheafml/sheaf/resultstore"
 )
@@ -28,6 +29,8 @@ func TestConfigValidate(t *testing.T) {
 		{"cluster by addresses", func(c *resultstore.Config) { c.Addrs = []string{"a:1", "b:2"} }, good},
 		{"cluster by URL", func(c *resultstore.Config) { c.Cluster = true }, good},
 		{"no retries", func(c *resultstore.Config) { c.MaxRetries = 0 }, good},
+		{"replicas", func(c *resultstore.Config) { c.WaitReplicas = 2 }, good},
+		{"timeout of replicas that are not waited for", func(c *resultstore.Config) { c.WaitTimeout = time.Hour }, good},
 		{"database beside the URL", func(c *resultstore.Config) { c.DB = 3 }, good},
 
 		{"no URL", func(c *resultstore.Config) { c.URL = "" }, "the URL is empty"},
@@ -62,6 +65,11 @@ func TestConfigValidate(t *testing.T) {
 		{"connect timeout", func(c *resultstore.Config) { c.ConnectTimeout = 0 }, "connect timeout"},
 		{"read timeout", func(c *resultstore.Config) { c.ReadTimeout = 0 }, "read timeout"},
 		{"write timeout", func(c *resultstore.Config) { c.WriteTimeout = -1 }, "write timeout"},
+		{"negative replicas", func(c *resultstore.Config) { c.WaitReplicas = -1 }, "replicas to wait for -1"},
+		{"endless wait for replicas", func(c *resultstore.Config) { c.WaitReplicas, c.WaitTimeout = 1, 0 }, "timeout of waiting for replicas 0s"},
+		{"wait for replicas as long as a read", func(c *resultstore.Config) {
+			c.WaitReplicas, c.WaitTimeout = 1, c.ReadTimeout
+		}, "less than the read timeout, 3s"},
 		{"retries", func(c *resultstore.Config) { c.MaxRetries = 11 }, "retries 11"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,6 +18,10 @@ func (r *Redis) Describe(ctx context.Context) (string, error) {
 	if infoField(info, "aof_enabled") == "0" {
 		persistence = "append-only file off: a crash loses results"
 	}
-	return fmt.Sprintf("Redis %s, %s used, maxmemory-policy %s, %s", infoField(info, "redis_version"),
-		infoField(info, "used_memory_human"), infoField(info, "maxmemory_policy"), persistence), nil
+	said := fmt.Sprintf("Redis %s, %s used, maxmemory-policy %s, %s", infoField(info, "redis_version"),
+		infoField(info, "used_memory_human"), infoField(info, "maxmemory_policy"), persistence)
+	if n := r.wait.replicas; n > 0 {
+		said += fmt.Sprintf(", records wait for replicas: %d", n)
+	}
+	return said, nil
 }

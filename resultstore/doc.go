@@ -30,6 +30,11 @@
 // node). After a job's message is acknowledged its result lives here alone, so Redis should run with
 // "appendonly yes" and "maxmemory-policy noeviction"; [OpenRedis] warns if it does not.
 //
+// A replica follows its primary a moment later, so a primary that is lost takes with it what was just acknowledged.
+// With [Config].WaitReplicas a record counts as written only after so many replicas have confirmed it, by WAIT; until
+// then the write fails with [ErrUnavailable], and the caller tries again. The same holds for a record that was found:
+// it may be one that is not confirmed yet. A reader may see such a record a moment before it is.
+//
 // [Memory] keeps records in this process, for sheaf dev and for tests. It is bounded, and refuses writes when it is
 // full instead of forgetting results before their time.
 //

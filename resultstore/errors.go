@@ -77,23 +77,30 @@ var answers = []struct{ prefix, kind, hint string }{
 	{"TRYAGAIN", "failover", "the Redis Cluster is moving this key"},
 	{"MOVED", "failover", "the Redis Cluster is moving this key"},
 	{"ASK", "failover", "the Redis Cluster is moving this key"},
+	{"UNBLOCKED", "failover", "this Redis has become a replica"},
+	{"ERR WAIT cannot be used with replica", "readonly", "this Redis is a replica; a failover is under way"},
 	{"NOREPLICAS", "replicas", "Redis has fewer replicas than min-replicas-to-write asks for"},
 	{"MISCONF", "disk", "Redis cannot write to its disk"},
 	{"ERR max number of clients", "connection", "Redis has as many connections as maxclients allows"},
 	{"BUSY", "timeout", "Redis is busy with a script"},
 	{"NOAUTH", "auth", "Redis asks for a password; set one"},
 	{"WRONGPASS", "auth", "Redis refuses the user name or password"},
-	{"NOPERM", "auth", "the Redis user may not do this; it needs +set +get +mget on the keys of the prefix"},
+	{"NOPERM", "auth", "the Redis user may not do this; it needs +set +get +mget on the keys of the prefix, and +wait to wait for replicas"},
 	{"UNKILLABLE", "timeout", "Redis is busy with a script"},
 }
 
 // classify turns an error of go-redis into one of ours. ctx is the caller's.
-func classify(ctx context.Context, err error) error {
+func (r *Redis) classify(ctx context.Context, err error) error {
+	if _, ok := errors.AsType[*storeError](err); ok {
+		return err
+	}
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, redis.ErrClosed):
+	case errors.Is(err, redis.ErrClosed) && r.closed.Load():
 		return ErrClosed
+	case errors.Is(err, redis.ErrClosed):
+		return &storeError{kind: "failover", unavailable: true, hint: "a node has left the Redis Cluster", cause: err}
 	case ctx.Err() != nil:
 		return contextError(ctx)
 	}

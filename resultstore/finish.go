@@ -51,7 +51,8 @@ func (r *Redis) release(b *batch) {
 	r.batches.Put(b)
 }
 
-// Finish implements Store. It is one pipeline; in a Cluster one to each primary that is concerned, side by side.
+// Finish implements Store. It is one pipeline; in a Cluster one to each primary that is concerned, side by side. With
+// Config.WaitReplicas each pipeline ends with WAIT.
 //
 // go-redis repeats the pipeline if the connection breaks, and the second time finds what the first wrote. That is why
 // a record with our own bytes counts as won.
@@ -79,27 +80,36 @@ func (r *Redis) finish(ctx context.Context, entries []Entry) []Outcome {
 	if len(b.queued) == 0 {
 		return outcomes
 	}
+	if r.wait.replicas > 0 {
+		r.finishReplicated(ctx, b, entries, outcomes)
+		return outcomes
+	}
 	pipe := r.client.Pipeline()
 	if err := pipe.BatchProcess(ctx, b.queued...); err != nil {
-		return failAll(len(entries), classify(ctx, err))
+		return failAll(len(entries), r.classify(ctx, err))
 	}
 	_, execErr := pipe.Exec(ctx) // Nil, mostly: the first record was written
 
-	var same, classified error // the entries of a batch mostly fail for one reason: classify it once
+	var last fault
 	for i := range outcomes {
 		if outcomes[i].Err != nil {
 			continue
 		}
-		err := judge(&b.commands[i].cmd, entries[i].Record, execErr, &outcomes[i])
-		if err == nil {
-			continue
+		if err := judge(&b.commands[i].cmd, entries[i].Record, execErr, &outcomes[i]); err != nil {
+			outcomes[i].Err = last.classify(ctx, r, err)
 		}
-		if same == nil || same.Error() != err.Error() {
-			same, classified = err, classify(ctx, err)
-		}
-		outcomes[i].Err = classified
 	}
 	return outcomes
+}
+
+// fault is the last error of a batch and what it was classified as: the entries mostly fail for one reason.
+type fault struct{ said, means error }
+
+func (f *fault) classify(ctx context.Context, r *Redis, err error) error {
+	if f.said == nil || f.said.Error() != err.Error() {
+		f.said, f.means = err, r.classify(ctx, err)
+	}
+	return f.means
 }
 
 // fill makes the commands for the entries. An entry that cannot be sent has its outcome at once.

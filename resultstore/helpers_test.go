@@ -68,14 +68,18 @@ func wantUnavailable(t *testing.T, what string, err error, says string) {
 	}
 }
 
+// patience is how long a test waits for what must happen. A sentinel that was not scheduled for two seconds does nothing
+// for the next thirty (its TILT mode), and only then begins a failover.
+const patience = 2 * time.Minute
+
 // eventually repeats try until it returns true.
 func eventually(t *testing.T, what string, try func() bool) {
 	t.Helper()
 	pace := time.NewTicker(10 * time.Millisecond)
 	defer pace.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !try(); <-pace.C {
+	for deadline := time.Now().Add(patience); !try(); <-pace.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 30s for this: %s", what)
+			t.Fatalf("waited %v for this: %s", patience, what)
 		}
 	}
 }

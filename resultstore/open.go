@@ -11,8 +11,9 @@ import (
 )
 
 // OpenRedis connects to Redis and checks that it can do what the store needs. It fails if Redis cannot be reached
-// within cfg.ConnectTimeout, refuses the credentials, is older than 7.0, or cannot be written to; the error says what
-// to do, and wraps ErrUnavailable where another try may succeed without any change of settings. A Redis that is
+// within cfg.ConnectTimeout, refuses the credentials, is older than 7.0, cannot be written to, or has fewer replicas
+// than it is to wait for; the error says what to do, and wraps ErrUnavailable where another try may succeed without any
+// change of settings. A Redis that is
 // merely out of memory is opened, with a warning, since results can still be read from it.
 func OpenRedis(ctx context.Context, cfg Config, opts ...Option) (*Redis, error) {
 	if err := cfg.Validate(); err != nil {
@@ -30,9 +31,10 @@ func OpenRedis(ctx context.Context, cfg Config, opts ...Option) (*Redis, error) 
 	// go-redis has one logger for the whole process, which is the standard library's unless it is given another.
 	redis.SetLogger(libraryLog{d.log})
 	r := &Redis{
-		client: client, cluster: cfg.clustered(), prefix: cfg.Prefix, defaultTTL: newExpiry(cfg.DefaultTTL),
+		client: client, wait: replication{cfg.WaitReplicas, cfg.WaitTimeout}, prefix: cfg.Prefix, defaultTTL: newExpiry(cfg.DefaultTTL),
 		log: d.log, metrics: m,
 	}
+	r.shards, _ = client.(*redis.ClusterClient)
 	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 	defer cancel()
 	if err := r.check(ctx); err != nil {
@@ -48,11 +50,11 @@ func OpenRedis(ctx context.Context, cfg Config, opts ...Option) (*Redis, error) 
 func (r *Redis) check(ctx context.Context) error {
 	pipe := r.client.Pipeline()
 	for i := range probes {
-		pipe.Do(ctx, "set", r.probeKey(i), "1", "NX", "GET", "PX", "1000")
+		pipe.Do(ctx, "set", r.probeKey(i), "1", "NX", "GET", "PX", probeKeep.Milliseconds())
 	}
 	err := execute(ctx, pipe)
 	if err == nil {
-		return nil
+		return r.checkReplicas(ctx)
 	}
 	said := err.Error()
 	switch {
@@ -63,7 +65,7 @@ func (r *Redis) check(ctx context.Context) error {
 	case strings.Contains(said, "cluster support disabled"):
 		return errors.New("this Redis is not a Cluster: switch the Cluster setting off, or give one address only")
 	}
-	classified := classify(ctx, err)
+	classified := r.classify(ctx, err)
 	switch errorKind(classified) {
 	case "full":
 		r.log.Warn("the result store takes no writes now", slog.Any("error", classified))
@@ -74,6 +76,14 @@ func (r *Redis) check(ctx context.Context) error {
 		return fmt.Errorf("%w; is redis-server running there, and does it use TLS as the settings say?", classified)
 	}
 	return classified
+}
+
+// checkReplicas asks for the replicas' word, where it is waited for.
+func (r *Redis) checkReplicas(ctx context.Context) error {
+	if r.wait.replicas == 0 {
+		return nil
+	}
+	return r.pingReplicated(ctx, probes)
 }
 
 // version is the server's version for people.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,7 +18,8 @@ import (
 // Redis is a Store in Redis: one plain string a job. It is safe for concurrent use.
 type Redis struct {
 	client     redis.UniversalClient
-	cluster    bool
+	shards     *redis.ClusterClient // client, if it is that of a Cluster
+	wait       replication
 	prefix     string
 	defaultTTL expiry
 	log        *slog.Logger
@@ -50,7 +52,7 @@ func (r *Redis) Get(ctx context.Context, ids ...job.ID) ([][]byte, error) {
 	}
 	records, err := r.get(ctx, ids)
 	if err != nil {
-		records, err = nil, classify(ctx, err)
+		records, err = nil, r.classify(ctx, err)
 	}
 	r.metrics.read(records, err)
 	return records, err
@@ -61,7 +63,7 @@ func (r *Redis) get(ctx context.Context, ids []job.ID) ([][]byte, error) {
 		return nil, err
 	}
 	records := make([][]byte, len(ids))
-	if len(ids) > 1 && !r.cluster {
+	if len(ids) > 1 && r.shards == nil {
 		keys := make([]string, len(ids))
 		for i, id := range ids {
 			keys[i] = r.key(id)
@@ -100,15 +102,22 @@ func (r *Redis) probeKey(i int) string { return r.prefix + "probe-" + strconv.It
 // probes is how many keys stand for all of them, so that in a Cluster some fall to each of a few primaries.
 const probes = 16
 
+// probeKeep is how long a probe stays that is written.
+const probeKeep = time.Second
+
 // Ping implements Store. It asks for a write that can change nothing, an overwrite of a key that is not there, so that
 // all that keeps Redis from taking records (read-only, full, no disk, too few replicas) shows. It is one round trip.
+// Where replicas are waited for they must confirm a write, and so one is made, of a key that stays for a second.
 func (r *Redis) Ping(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
 	keys := 1
-	if r.cluster {
+	if r.shards != nil {
 		keys = probes
+	}
+	if r.wait.replicas > 0 {
+		return r.pingReplicated(ctx, keys)
 	}
 	pipe := r.client.Pipeline()
 	for i := range keys {
@@ -116,14 +125,14 @@ func (r *Redis) Ping(ctx context.Context) error {
 		pipe.Get(ctx, key)
 		pipe.Do(ctx, "set", key, "", "XX")
 	}
-	return classify(ctx, execute(ctx, pipe))
+	return r.classify(ctx, execute(ctx, pipe))
 }
 
 // execute sends what is queued and returns the first error. That a key is not there is none.
 func execute(ctx context.Context, pipe redis.Pipeliner) error {
 	cmds, err := pipe.Exec(ctx) // its error is the first command's, Nil too, which would hide another's
 	for _, cmd := range cmds {
-		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
+		if e := failure(cmd); e != nil {
 			return e
 		}
 	}
@@ -131,6 +140,14 @@ func execute(ctx context.Context, pipe redis.Pipeliner) error {
 		return nil
 	}
 	return err
+}
+
+// failure is what went wrong with a command. That a key is not there is nothing of the kind.
+func failure(cmd redis.Cmder) error {
+	if err := cmd.Err(); !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return nil
 }
 
 // Close implements Store. What is under way fails with ErrClosed. Closing twice is no error.

@@ -262,8 +262,10 @@ func TestSentinelFailover(t *testing.T) {
 	group.Replica.Await("before", "GET", "sheaf:"+before.String())
 
 	group.Primary.Kill()
-	_, err := put(t.Context(), t, s, after, "after")
-	wantUnavailable(t, "Finish", err, "")
+	// On a machine that is busy enough this write may outlast the failover, and then it is made.
+	if _, err := put(t.Context(), t, s, after, "after"); err != nil {
+		wantUnavailable(t, "Finish", err, "")
+	}
 	heals(t, s, after, "after")
 	mustLose(t, s, before, "flip", "before")
 	if got := group.Replica.Do("GET", "sheaf:"+after.String()); got != "after" {

@@ -30,9 +30,11 @@ func redisFlags(cmd *cobra.Command) *resultstore.Config {
 	fs.StringVar(&cfg.Prefix, "redis-prefix", cfg.Prefix, "what stands before the job ID in each key")
 	fs.DurationVar(&cfg.DefaultTTL, "result-ttl", cfg.DefaultTTL, "how long a result is kept, unless model.yaml says otherwise")
 	fs.IntVar(&cfg.PoolSize, "redis-pool-size", cfg.PoolSize, "connections to Redis at most; 0 is ten for each CPU")
+	fs.IntVar(&cfg.WaitReplicas, "redis-wait-replicas", cfg.WaitReplicas, "replicas that must have a result before its job counts as finished")
+	fs.DurationVar(&cfg.WaitTimeout, "redis-wait-timeout", cfg.WaitTimeout, "how long they may take; then the result is tried again")
 	asSettings(fs, "redis-url", "redis-addrs", "redis-master", "redis-cluster", "redis-username", "redis-password",
 		"redis-sentinel-username", "redis-sentinel-password", "redis-tls", "redis-tls-ca", "redis-tls-cert", "redis-tls-key",
-		"redis-prefix", "result-ttl", "redis-pool-size")
+		"redis-prefix", "result-ttl", "redis-pool-size", "redis-wait-replicas", "redis-wait-timeout")
 	return &cfg
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,8 +78,39 @@ func (p *process) Kill() { p.end(syscall.SIGKILL) }
 // Stop lets the server shut down in order.
 func (p *process) Stop() { p.end(syscall.SIGTERM) }
 
-// Pause stops the process (SIGSTOP): its connections stand, and it answers nothing.
-func (p *process) Pause() { p.signal(syscall.SIGSTOP) }
+// Pause stops the process (SIGSTOP): its connections stand, and it answers nothing. It returns when that is so.
+func (p *process) Pause() {
+	p.t.Helper()
+	if p.signal(syscall.SIGSTOP) {
+		AwaitStopped(p.t, p.cmd.Process.Pid)
+	}
+}
+
+// AwaitStopped waits until a process that was sent SIGSTOP does nothing any more: on a busy machine its threads may go on
+// for a moment. Where there is no /proc to look at, it returns at once.
+func AwaitStopped(t testing.TB, pid int) {
+	t.Helper()
+	threads := filepath.Join("/proc", strconv.Itoa(pid), "task")
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	for deadline := time.Now().Add(startTimeout); ; <-pace.C {
+		running := 0
+		entries, _ := os.ReadDir(threads) // none, where there is no /proc
+		for _, e := range entries {
+			stat, err := os.ReadFile(filepath.Join(threads, e.Name(), "stat")) //nolint:gosec // what the system lists there
+			// The state follows the name, which is in parentheses and may hold any character.
+			if i := bytes.LastIndexByte(stat, ')'); err == nil && i >= 0 && !bytes.HasPrefix(stat[i:], []byte(") T")) {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("testserver: process %d has not stopped", pid)
+		}
+	}
+}
 
 // Resume ends a Pause (SIGCONT).
 func (p *process) Resume() { p.signal(syscall.SIGCONT) }

@@ -26,15 +26,21 @@ func (s *RedisServer) Do(args ...string) string {
 // Await repeats a command until the answer contains the text.
 func (s *RedisServer) Await(text string, args ...string) {
 	s.t.Helper()
+	s.await(strconv.Quote(text), func(answer string) bool { return strings.Contains(answer, text) }, args...)
+}
+
+// await repeats a command until its answer is right.
+func (s *RedisServer) await(what string, right func(answer string) bool, args ...string) {
+	s.t.Helper()
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
 	for deadline := time.Now().Add(startTimeout); ; <-pace.C {
 		answer, err := s.try(args...)
-		if err == nil && strings.Contains(answer, text) {
+		if err == nil && right(answer) {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("testserver: redis %s at %s: waited %v for %q, got %q (%v)", args[0], s.Addr, startTimeout, text, answer, err)
+			s.t.Fatalf("testserver: redis %s at %s: waited %v for %s, got %q (%v)", args[0], s.Addr, startTimeout, what, answer, err)
 		}
 	}
 }
