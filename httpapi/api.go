@@ -31,10 +31,18 @@ type Models interface {
 	List() []model.Info
 }
 
-// Results reads terminal records, and writes those of canceled jobs; a resultstore.Store does.
+// Forecaster knows what is to be expected of a model's jobs; a *producer.Producer does. Forecast asks nobody.
+type Forecaster interface {
+	Forecast(lane job.Lane, model, tenant string) (producer.Forecast, bool)
+	ForecastNow(ctx context.Context, lane job.Lane, model, tenant string) (producer.Forecast, bool)
+}
+
+// Results reads terminal records, and writes those of canceled and expired jobs; a resultstore.Store does. Ping says
+// why records cannot be written or read.
 type Results interface {
 	Get(ctx context.Context, ids ...job.ID) (records [][]byte, err error)
 	Finish(ctx context.Context, entries []resultstore.Entry) ([]resultstore.Outcome, error)
+	Ping(ctx context.Context) error
 }
 
 // Queue knows the jobs that are not finished; a *queue.Queue does.
@@ -42,6 +50,7 @@ type Queue interface {
 	Locate(ctx context.Context, t job.Ticket) (job.Location, error)
 	Remove(ctx context.Context, t job.Ticket) (bool, error)
 	NotifyDone(ids []job.ID) error
+	NotifyCanceled(ids []job.ID) error
 	OnDone(fn func(ids []job.ID)) (stop func(), err error)
 }
 
@@ -57,6 +66,10 @@ type Deps struct {
 	Models    Models
 	Results   Results
 	Queue     Queue
+	// Forecaster is what Retry-After and eta_ms of waiting jobs go by. Nil: nothing is known.
+	Forecaster Forecaster
+	// Operator serves the routes of administrators. Nil: there are none.
+	Operator Operator
 	// Ready lists what /readyz asks.
 	Ready []Check
 	// Logger gets requests at debug level and faults at error level. Nil is silent.
@@ -95,6 +108,8 @@ type API struct {
 	deps    Deps
 	log     *slog.Logger
 	metrics *metrics
+	results *results
+	queue   *guardedQueue
 	waiters *waiters
 	ready   readiness
 	handler http.Handler
@@ -118,7 +133,9 @@ func New(cfg Config, deps Deps) (*API, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.waiters = newWaiters(ctx, cancel, deps.Results, a.log, a.metrics, &cfg)
+	a.results = newResults(ctx, deps.Results, a.log, a.metrics, &cfg)
+	a.queue = newGuardedQueue(ctx, deps.Queue, a.log, a.metrics, &cfg)
+	a.waiters = newWaiters(ctx, cancel, a.results, a.log, a.metrics, &cfg)
 	stop, err := deps.Queue.OnDone(a.waiters.notice)
 	if err != nil {
 		cancel()
@@ -133,6 +150,9 @@ func New(cfg Config, deps Deps) (*API, error) {
 		cancel()
 		stop()
 		<-done
+		for _, g := range []*guard{a.results.reads, a.results.writes, a.queue.lookups, a.queue.submits} {
+			g.wait()
+		}
 	})
 	a.handler = a.routes()
 	return a, nil
@@ -168,7 +188,7 @@ func NewServer(cfg Config, h http.Handler, logger *slog.Logger) *http.Server {
 // slack is the time for everything in a request that is neither body nor wait.
 const slack = 30 * time.Second
 
-// longestWait is the longest time that a handler may wait for a result.
+// longestWait is the longest time that a handler may take from the body to the answer.
 func (c *Config) longestWait() time.Duration {
-	return max(c.MaxWait, c.PredictTimeout) + c.SubmitTimeout
+	return max(c.MaxWait, c.PredictTimeout) + c.SubmitTimeout + 4*c.LookupTimeout
 }

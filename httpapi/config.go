@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sheafml/sheaf/job"
@@ -20,7 +21,7 @@ type Config struct {
 	PredictTimeout time.Duration
 	// SubmitTimeout bounds how long a job may take to be accepted while NATS is out of reach.
 	SubmitTimeout time.Duration
-	// LookupTimeout bounds one look-up and a cancel.
+	// LookupTimeout bounds one look-up, and the write of a cancel or of an end that a deadline brings.
 	LookupTimeout time.Duration
 	// BodyTimeout bounds how long a client may take to send its body.
 	BodyTimeout time.Duration
@@ -28,8 +29,15 @@ type Config struct {
 	PollInterval time.Duration
 	// MaxWaiters bounds the requests that wait at a time; those beyond are answered 503.
 	MaxWaiters int
-	// RetryAfter is what Retry-After says at least, in whole seconds rounded up.
-	RetryAfter time.Duration
+	// RetryAfter and RetryAfterMax are the least and the most that Retry-After says, in whole seconds rounded up. Between
+	// them it goes by backlog and service rate.
+	RetryAfter    time.Duration
+	RetryAfterMax time.Duration
+	// AdminToken is what administrators show for the routes under /v1/admin, at least 16 characters.
+	AdminToken string
+	// AdminLocal says that the API can be reached from this machine alone; without a token those routes are served then,
+	// to who is on this machine. With neither they are refused.
+	AdminLocal bool
 }
 
 // DefaultConfig returns the defaults: 8 MiB a body, waits of 60 s at most, 10,000 waiters.
@@ -45,6 +53,7 @@ func DefaultConfig() Config {
 		PollInterval:   500 * time.Millisecond,
 		MaxWaiters:     10_000,
 		RetryAfter:     time.Second,
+		RetryAfterMax:  time.Minute,
 	}
 }
 
@@ -70,6 +79,12 @@ func (c *Config) Validate() error {
 	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > 1<<30 {
 		errs = append(errs, fmt.Errorf("MaxBodyBytes is %d: expected 1 to %d", c.MaxBodyBytes, 1<<30))
 	}
+	if c.RetryAfterMax < c.RetryAfter || c.RetryAfterMax > maxRetryAfter {
+		errs = append(errs, fmt.Errorf("RetryAfterMax is %s: expected RetryAfter (%s) to %s", c.RetryAfterMax, c.RetryAfter, maxRetryAfter))
+	}
+	if n := len(c.AdminToken); n > 0 && (n < minAdminToken || strings.ContainsFunc(c.AdminToken, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		errs = append(errs, fmt.Errorf("AdminToken: expected at least %d ASCII characters without spaces", minAdminToken))
+	}
 	if c.MaxWaiters < 1 {
 		errs = append(errs, fmt.Errorf("MaxWaiters is %d: at least 1 is needed", c.MaxWaiters))
 	}
@@ -78,3 +93,9 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// minAdminToken is the least length of a token that nobody guesses.
+const minAdminToken = 16
+
+// maxRetryAfter keeps clients from being sent away for good.
+const maxRetryAfter = 24 * time.Hour

@@ -26,6 +26,18 @@
 // /predict answers with the problem of the job: 422 where the model failed at this input, 500 where every attempt was
 // used up, 504 where the deadline passed or the wait was over. In the last case the job goes on, and Location names it.
 //
+// # Deadlines
+//
+// A job whose deadline has passed is ended by whoever looks at it first, as a worker would: a poll, a cancel, a repeated
+// submit, or a request that waits, at that moment. The record decides, so a worker that was quicker wins.
+//
+// # What cannot be answered now
+//
+// 429 and 503 say by Retry-After when to come back, going by what waits and how fast it is worked off, and spread over
+// some seconds, so that a crowd does not come back as one. What needs a dependency that is known to be out of reach is
+// refused at once (guard.go). A submit needs the queue alone; /predict needs the result store too, or nobody could be
+// given its result. No request outlasts the timeouts of [Config].
+//
 // # Waiting
 //
 // A waiter is registered before its job is looked up, so no notice is lost between the two. The worker's done notice

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -38,12 +39,17 @@ func (a *API) health(w *response, _ *http.Request) error {
 func (a *API) readyz(w *response, r *http.Request) error {
 	body, ready := a.checkReady(r.Context())
 	status := http.StatusOK
-	if a.waiters.isClosed() {
+	switch {
+	case a.waiters.isClosed():
 		body, ready = readyView{Status: "unready", Checks: map[string]string{"server": "going down"}}, false
+	case a.queue.stuck():
+		checks := maps.Clone(body.Checks)
+		checks["submits"] = "the queue answers, and does not take jobs"
+		body, ready = readyView{Status: "unready", Checks: checks}, false
 	}
 	if !ready {
 		status = http.StatusServiceUnavailable
-		a.retryAfter(w.Header(), 0)
+		a.retryAfter(w.Header(), 0) // who asks here is no crowd
 	}
 	return marshal(w, status, body)
 }

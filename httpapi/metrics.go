@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,6 +20,9 @@ type metrics struct {
 	submits  *prometheus.CounterVec   // outcome
 	waiters  prometheus.Gauge
 	wakeups  *prometheus.CounterVec // by
+	// concluded counts the records that the API has written: canceled, and expired without a worker's doing.
+	concluded   *prometheus.CounterVec // outcome
+	unreachable *prometheus.GaugeVec   // what
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -35,7 +37,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 		}, []string{"route", "method"}),
 		submits: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, unavailable, gone, error.",
+			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, busy, too_late, unavailable, gone, error.",
 		}, []string{"outcome"}),
 		waiters: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: name("waiters"), Help: "Requests that wait for a result.",
@@ -43,11 +45,17 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		wakeups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("wakeups_total"), Help: "Waiters that were given a result, by what found it: notice, or poll where the notice did not come.",
 		}, []string{"by"}),
+		concluded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("concluded_jobs_total"), Help: "Jobs that the API itself has ended, by outcome: canceled, expired.",
+		}, []string{"outcome"}),
+		unreachable: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: name("unreachable"), Help: "1 while a dependency counts as out of reach and calls of it are refused at once.",
+		}, []string{"what"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.submits, m.waiters, m.wakeups} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.submits, m.waiters, m.wakeups, m.concluded, m.unreachable} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the HTTP API's metrics: %w", err)
 		}
@@ -76,13 +84,17 @@ func (m *metrics) submitted(duplicate bool, err error) {
 		outcome = submitOutcome(p.code)
 	case errors.Is(err, errClientGone):
 		outcome = "gone"
+	case errors.Is(err, producer.ErrBusy):
+		outcome = "busy"
+	case errors.Is(err, producer.ErrTooLate):
+		outcome = "too_late"
 	case errors.Is(err, producer.ErrTenantFull):
 		outcome = "tenant_full"
 	case errors.Is(err, producer.ErrTooLarge):
 		outcome = "too_large"
 	case errors.Is(err, producer.ErrFull):
 		outcome = "full"
-	case errors.Is(err, producer.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case outOfReach(err):
 		outcome = "unavailable"
 	}
 	m.submits.WithLabelValues(outcome).Inc()

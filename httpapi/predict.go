@@ -15,7 +15,10 @@ func (a *API) predict(w *response, r *http.Request) error {
 	s, err := a.read(w, r)
 	var st *seat
 	if err == nil {
-		// Without a seat the job is not submitted: nobody could be given its result.
+		// Without a place to put the result, or a seat, the job is not submitted: nobody could be given its result.
+		err = a.results.usable(r.Context())
+	}
+	if err == nil {
 		var full *problem
 		if st, full = a.waiters.take(); full != nil {
 			err = full
@@ -34,7 +37,7 @@ func (a *API) predict(w *response, r *http.Request) error {
 		wait = min(prefer.wait, a.cfg.MaxWait)
 	}
 	prefer.applied(w.Header(), false, preferred, wait)
-	v := &jobView{ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version, created: s.created}
+	v := s.view()
 	start := time.Now()
 	now, err := a.await(r.Context(), st, s, v, wait)
 	if err != nil {
@@ -48,8 +51,9 @@ func (a *API) predict(w *response, r *http.Request) error {
 	}
 	setLocation(w, w.ticket)
 	if !now.state.Terminal() {
+		a.foresee(r.Context(), now)
 		return &problem{
-			code: codeTimeout, ticket: w.ticket, state: now.state, busy: true,
+			code: codeTimeout, ticket: w.ticket, state: now.state, polls: true, after: a.again(now),
 			detail: "no result within " + time.Since(start).Round(time.Millisecond).String() + "; the job goes on, poll the path in Location",
 		}
 	}

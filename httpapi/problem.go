@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,8 +21,11 @@ type problem struct {
 	expected []model.TensorSpec // what the model takes, where that is what the request misses
 	ticket   string             // the job that it is about
 	state    job.State          // of that job
-	busy     bool               // worth another try: Retry-After is set
-	cause    error              // for the log, never for the client
+	busy     bool               // worth another try: Retry-After is set, to after or later
+	polls    bool               // worth a poll of the job: Retry-After is set, to after
+	after    time.Duration
+	count    *int  // how many match, where that is not what the client says
+	cause    error // for the log, never for the client
 }
 
 // Error implements error.
@@ -52,9 +54,18 @@ var errClientGone = errors.New("the client has gone")
 func problemOf(err error) *problem {
 	var p *problem
 	var e *job.Error
+	var r *producer.Refusal
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &r):
+		p := *problemOf(r.Err)
+		p.after = r.RetryAfter
+		return &p
+	case errors.Is(err, producer.ErrBusy):
+		return &problem{code: codeBusy, busy: true, detail: "this server has as many submits in hand as it may; try again later"}
+	case errors.Is(err, producer.ErrTooLate):
+		return &problem{code: codeOverloaded, busy: true, detail: "so many jobs wait that this one would not be done before its deadline; it was not accepted. Try again later, or with a later deadline"}
 	case errors.As(err, &e):
 		return &problem{code: e.Code, field: e.Field, detail: e.Detail}
 	case errors.Is(err, producer.ErrTenantFull):
@@ -79,8 +90,11 @@ func (a *API) writeProblem(w http.ResponseWriter, p *problem, instance string) {
 	b := appendProblem(make([]byte, 0, 512), p, instance)
 	h := w.Header()
 	h.Set("Content-Type", job.ContentTypeProblem)
-	if p.busy {
-		a.retryAfter(h, 0)
+	switch {
+	case p.busy:
+		a.refuse(h, p.after)
+	case p.polls:
+		a.retryAfter(h, p.after)
 	}
 	send(w, t.status, b)
 }
@@ -95,6 +109,9 @@ func appendProblem(b []byte, p *problem, instance string) []byte {
 	o.text("detail", p.detail)
 	o.text("instance", instance)
 	o.text("field", p.field)
+	if p.count != nil {
+		o.int("count", *p.count)
+	}
 	if len(p.expected) > 0 {
 		o.key("expected")
 		o.b = appendSpecs(o.b, p.expected)
@@ -151,11 +168,4 @@ func explain(err error, s *submission) error {
 		p.expected = specs
 	}
 	return p
-}
-
-// retryAfter sets Retry-After, in whole seconds, for a client that has ahead messages before its own.
-func (a *API) retryAfter(h http.Header, ahead int) {
-	// The shim does not know the workers' rate. A message in a thousandth of a second is a low guess for one worker.
-	d := max(a.cfg.RetryAfter, min(time.Duration(ahead)*time.Millisecond, 30*time.Second))
-	h.Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
 }

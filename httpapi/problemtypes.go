@@ -24,9 +24,15 @@ const (
 	codeFinished         job.Code = "finished"
 	codeTenantFull       job.Code = "tenant-full"
 	codeFull             job.Code = "full"
+	codeBusy             job.Code = "busy"
+	codeOverloaded       job.Code = "overloaded"
 	codeUnavailable      job.Code = "unavailable"
 	codeTooManyWaiters   job.Code = "too-many-waiters"
 	codeTimeout          job.Code = "timeout"
+	codeUnauthorized     job.Code = "unauthorized"
+	codeForbidden        job.Code = "forbidden"
+	codeUnknownLetter    job.Code = "unknown-dead-letter"
+	codeCountChanged     job.Code = "count-changed"
 )
 
 // ofJob is the type of an error that a job can have too; the job says status and title.
@@ -99,6 +105,17 @@ var problemTypes = [...]problemType{
 		"More jobs wait than the queue may hold. Try again after Retry-After seconds.",
 	},
 	{
+		codeBusy, http.StatusServiceUnavailable, "The server has too many submits in hand",
+		"This server handles as many submits at a time as it may. Nothing was accepted. Try again after Retry-After seconds; " +
+			"another server may take it at once.",
+	},
+	{
+		codeOverloaded, http.StatusServiceUnavailable, "The job would not be done before its deadline",
+		"Going by what waits and by how fast it is worked off, the job's deadline (Sheaf-Deadline, or the model's own) would " +
+			"pass before its turn. It was not accepted, so that it does not take the time of those that can be done. Try again " +
+			"after Retry-After seconds with a new deadline, or at once with a later one.",
+	},
+	{
 		codeUnavailable, http.StatusServiceUnavailable, "A service behind the API does not answer",
 		"The queue or the result store is out of reach. Try again after Retry-After seconds; with an Idempotency-Key a " +
 			"submit that was accepted all the same is not computed twice.",
@@ -106,6 +123,24 @@ var problemTypes = [...]problemType{
 	{
 		codeTooManyWaiters, http.StatusServiceUnavailable, "Too many requests wait for results",
 		"The server holds as many waiting requests as it may. Poll without wait, or try again after Retry-After seconds.",
+	},
+	{
+		codeUnauthorized, http.StatusUnauthorized, "The administrators' token is missing or wrong",
+		"The route is for administrators: send Authorization: Bearer with the token that the server was given by --admin-token.",
+	},
+	{
+		codeForbidden, http.StatusForbidden, "The route is not served here",
+		"The route is for administrators. Without a token it is served only to who is on the same machine as a server that " +
+			"listens on loopback. Set a token with --admin-token.",
+	},
+	{
+		codeUnknownLetter, http.StatusNotFound, "No such dead letter",
+		"There is no dead letter of this number. It was requeued or purged, or made room for newer ones.",
+	},
+	{
+		codeCountChanged, http.StatusConflict, "The count is another than the one confirmed",
+		"A requeue or a purge acts on what was counted and shown. The member confirm has to say how many dead letters match; " +
+			"count says how many there are now. Look again, and confirm that.",
 	},
 	{
 		codeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",

@@ -26,6 +26,8 @@ type submission struct {
 	single  bool // and was one row without its batch axis
 	ticket  job.Ticket
 	created time.Time
+	// deadline is the job's, unless it was there already.
+	deadline time.Time
 	// duplicate says that the job was there already.
 	duplicate bool
 }
@@ -154,16 +156,46 @@ func (a *API) shorthand(raw []byte, info *model.Info) (inputs []job.Tensor, sing
 func (a *API) submitJob(ctx context.Context, w *response, s *submission) error {
 	limited, cancel := context.WithTimeout(ctx, a.cfg.SubmitTimeout)
 	defer cancel()
-	sub, err := a.deps.Submitter.Submit(limited, s.request)
-	if err != nil {
-		if ctx.Err() != nil {
-			return errClientGone
-		}
+	sub, err := a.queue.submit(func() (producer.Submission, error) {
+		return a.deps.Submitter.Submit(limited, s.request)
+	})
+	switch {
+	case err == nil:
+		s.ticket, s.created, s.deadline, s.duplicate, s.info = sub.Ticket, sub.CreatedAt, sub.Deadline, sub.Duplicate, sub.Info
+	case ctx.Err() != nil:
+		return errClientGone
+	case a.repeats(ctx, s, err):
+		s.ticket, s.duplicate = job.Ticket{ID: job.DerivedID(s.request.Tenant, s.request.IdempotencyKey)}, true
+	default:
 		return explain(err, s)
 	}
-	s.ticket, s.created, s.duplicate, s.info = sub.Ticket, sub.CreatedAt, sub.Duplicate, sub.Info
-	w.ticket = sub.Ticket.String()
+	w.ticket = s.ticket.String()
 	return nil
+}
+
+// repeats reports whether a submit that the queue has no room for is that of a job which is finished already: its answer
+// needs no room.
+func (a *API) repeats(ctx context.Context, s *submission, err error) bool {
+	if s.request.IdempotencyKey == "" {
+		return false
+	}
+	for _, full := range []error{producer.ErrTenantFull, producer.ErrFull, producer.ErrTooLate} {
+		if errors.Is(err, full) {
+			ctx, cancel := context.WithTimeout(ctx, a.cfg.LookupTimeout)
+			defer cancel()
+			records, err := a.results.Get(ctx, job.DerivedID(s.request.Tenant, s.request.IdempotencyKey))
+			return err == nil && len(records) == 1 && records[0] != nil
+		}
+	}
+	return false
+}
+
+// view is what is known of a job that was just accepted.
+func (s *submission) view() *jobView {
+	return &jobView{
+		ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version,
+		created: s.created, deadline: s.deadline,
+	}
 }
 
 // model returns what is announced under a name and a version; "" is the one that is served.

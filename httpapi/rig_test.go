@@ -20,6 +20,7 @@ import (
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
+	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/resultstore"
 )
 
@@ -32,6 +33,8 @@ type memQueue struct {
 	byKey     map[job.ID]job.Ticket
 	listeners map[int]func([]job.ID)
 	removed   []job.ID
+	canceled  []job.ID // that workers were told of
+	load      queue.Load
 
 	// Faults and hooks, set before the requests.
 	publishErr error
@@ -96,10 +99,26 @@ func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error)
 	if i < 0 {
 		return job.Location{}, job.ErrNotFound
 	}
+	j := &q.waiting[i].job
+	loc := job.Location{State: job.Running, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline}
 	if q.waiting[i].state == job.Running {
-		return job.Location{State: job.Running}, nil
+		return loc, nil
 	}
-	return job.Location{State: job.Queued, Ahead: i}, nil
+	loc.State, loc.Ahead = job.Queued, i
+	return loc, nil
+}
+
+func (q *memQueue) Load(context.Context, job.Lane, string, string) (queue.Load, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.load, nil
+}
+
+func (q *memQueue) NotifyCanceled(ids []job.ID) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.canceled = append(q.canceled, ids...)
+	return nil
 }
 
 func (q *memQueue) Remove(_ context.Context, t job.Ticket) (bool, error) {
@@ -136,6 +155,13 @@ func (q *memQueue) OnDone(fn func([]job.ID)) (func(), error) {
 		defer q.mu.Unlock()
 		delete(q.listeners, n)
 	}, nil
+}
+
+// failLocate makes look-ups fail, nil makes them work.
+func (q *memQueue) failLocate(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.locateErr = err
 }
 
 // last returns the newest message.
@@ -187,7 +213,7 @@ func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(
 	}
 	cfg := httpapi.DefaultConfig()
 	r.deps = httpapi.Deps{
-		Submitter: p, Models: r.models, Results: store, Queue: q, Registerer: r.reg, Gatherer: r.reg,
+		Submitter: p, Forecaster: p, Models: r.models, Results: store, Queue: q, Registerer: r.reg, Gatherer: r.reg,
 	}
 	if change != nil {
 		change(&cfg, &r.deps)
@@ -202,6 +228,7 @@ func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(
 			r.server.Close()
 		}
 		r.api.Close()
+		_ = p.Close()
 		q.published.Wait()
 	})
 	return r
@@ -227,7 +254,9 @@ func catalog() *model.Catalog {
 		},
 	}
 	c.Put(digits)
-	digits.Version, digits.Deadline, digits.ResultTTL = "2", 5*time.Second, time.Hour
+	digits.Version, digits.Deadline, digits.ResultTTL = "2", 5*time.Minute, time.Hour
+	c.Put(digits)
+	digits.Name, digits.Version, digits.Deadline = "hasty", "1", 5*time.Second
 	c.Put(digits)
 	c.Put(model.Info{
 		Name: "wine.red", Version: "1", Platform: model.PlatformONNX, MaxRows: 64, Prediction: "label",

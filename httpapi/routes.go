@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -43,6 +44,7 @@ func (a *API) table() []route {
 		{"GET", "/healthz", a.health, "200 while the process lives"},
 		{"GET", "/readyz", a.readyz, "200 when everything behind the API answers"},
 	}
+	list = append(list, a.adminRoutes()...)
 	if a.deps.Gatherer != nil {
 		metrics := promhttp.HandlerFor(a.deps.Gatherer, promhttp.HandlerOpts{})
 		list = append(list, route{"GET", "/metrics", func(w *response, r *http.Request) error {
@@ -53,25 +55,36 @@ func (a *API) table() []route {
 	return list
 }
 
-// routes makes the handler of every route. A path that takes other methods, or none, has a handler of its own, so that
-// these answers are problems too.
+// routes makes the handler of every route. The mux knows paths only: a method that a path does not take is a problem too,
+// and a path that is a special case of another's pattern need not take the same methods.
 func (a *API) routes() http.Handler {
 	mux := http.NewServeMux()
-	methods := make(map[string][]string)
+	paths := make(map[string]map[string]http.Handler)
 	for _, rt := range a.table() {
-		mux.Handle(rt.method+" "+rt.path, a.wrap(rt.path, rt.handle))
-		methods[rt.path] = append(methods[rt.path], rt.method)
+		methods := paths[rt.path]
+		if methods == nil {
+			methods = make(map[string]http.Handler)
+			paths[rt.path] = methods
+		}
+		h := a.wrap(rt.path, rt.handle)
+		methods[rt.method] = h
 		if rt.method == http.MethodGet {
-			methods[rt.path] = append(methods[rt.path], http.MethodHead)
+			methods[http.MethodHead] = h
 		}
 	}
-	for path, list := range methods {
-		slices.Sort(list)
-		allow := strings.Join(list, ", ")
-		mux.Handle(path, a.wrap(path, func(w *response, _ *http.Request) error {
+	for path, methods := range paths {
+		allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+		other := a.wrap(path, func(w *response, _ *http.Request) error {
 			w.Header().Set("Allow", allow)
 			return &problem{code: codeMethodNotAllowed, detail: "expected " + allow}
-		}))
+		})
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			h, ok := methods[r.Method]
+			if !ok {
+				h = other
+			}
+			h.ServeHTTP(w, r)
+		})
 	}
 	mux.Handle("/", a.wrap("none", func(*response, *http.Request) error {
 		return &problem{code: codeNotFound, detail: "nothing is served under this path; GET / lists the routes"}

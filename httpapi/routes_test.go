@@ -57,7 +57,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 		"malformed": "400", "invalid": "422", "too-large": "413", "unknown-model": "404", "inference": "422", "exhausted": "500",
 		"expired": "504", "canceled": "409", "internal": "500", "not-found": "404", "method-not-allowed": "405",
 		"unsupported-media-type": "415", "request-timeout": "408", "unknown-job": "404", "finished": "409", "tenant-full": "429",
-		"full": "503", "unavailable": "503", "too-many-waiters": "503", "timeout": "504",
+		"full": "503", "busy": "503", "overloaded": "503", "unavailable": "503", "too-many-waiters": "503", "timeout": "504",
 	} {
 		a := r.do(t, "GET", "/problems/"+code, "")
 		if a.status != 200 || !strings.Contains(a.body, "("+status+" ") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {
@@ -83,7 +83,7 @@ func TestModels(t *testing.T) {
 	for _, m := range list {
 		names = append(names, m.(map[string]any)["name"].(string)+"/"+m.(map[string]any)["version"].(string))
 	}
-	if d := cmp.Diff([]string{"digits/2", "digits/1", "grid/1", "text/1", "wine.red/1"}, names); d != "" {
+	if d := cmp.Diff([]string{"digits/2", "digits/1", "grid/1", "hasty/1", "text/1", "wine.red/1"}, names); d != "" {
 		t.Error(d)
 	}
 	a := r.do(t, "GET", "/v1/models/digits", "")
@@ -91,7 +91,7 @@ func TestModels(t *testing.T) {
 		"name": "digits", "version": "2", "versions": []any{"2", "1"}, "description": "handwritten digits", "platform": "onnxruntime_onnx",
 		"inputs":    []any{map[string]any{"name": "x", "datatype": "FP32", "shape": []any{-1.0, 4.0}}},
 		"outputs":   []any{map[string]any{"name": "probabilities", "datatype": "FP32", "shape": []any{-1.0, 2.0}}},
-		"batchable": true, "max_rows": 64.0, "prediction": "probabilities", "deadline_ms": 5000.0, "result_ttl_ms": 3600000.0,
+		"batchable": true, "max_rows": 64.0, "prediction": "probabilities", "deadline_ms": 300000.0, "result_ttl_ms": 3600000.0,
 		"limits": map[string]any{"max_body_bytes": 8388608.0, "max_rows": 4096.0, "max_elements": 8388608.0, "max_rank": 8.0, "max_tensors": 64.0},
 	}
 	if d := cmp.Diff(want, a.doc); d != "" {

@@ -21,9 +21,15 @@ type jobView struct {
 	tenant         string
 	model, version string
 	created        time.Time
-	ahead          int  // messages before it
-	placed         bool // ahead is known
+	deadline       time.Time // zero: none
+	ahead          int       // messages before it
+	placed         bool      // ahead is known
+	eta            time.Duration
+	timed          bool // eta is known
 }
+
+// overdue reports whether the deadline of an unfinished job has passed.
+func (v *jobView) overdue(now time.Time) bool { return !v.deadline.IsZero() && !now.Before(v.deadline) }
 
 // tenant says whose the jobs are that a request submits: the default tenant's, until keys tell tenants apart.
 func (a *API) tenant(*http.Request) string { return job.DefaultTenant }
@@ -43,7 +49,7 @@ func (a *API) ticketOf(w *response, r *http.Request) (job.Ticket, error) {
 
 // find derives the state of a job: its record says that it is finished, else its message says that it waits or runs,
 // else the record once more, since it may have been written and the message acknowledged in between; else there is no
-// such job.
+// such job. A job that is not finished although its deadline has passed is ended here.
 func (a *API) find(ctx context.Context, tenant string, t job.Ticket) (*jobView, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.LookupTimeout)
 	defer cancel()
@@ -52,9 +58,13 @@ func (a *API) find(ctx context.Context, tenant string, t job.Ticket) (*jobView, 
 		return v, err
 	}
 	if !t.Bare() {
-		loc, err := a.deps.Queue.Locate(ctx, t)
+		loc, err := a.queue.Locate(ctx, t)
 		if err == nil {
-			return pending(tenant, t, loc)
+			v, err := a.pending(tenant, t, loc)
+			if err == nil && v.overdue(time.Now()) {
+				v = a.expire(ctx, tenant, v)
+			}
+			return v, err
 		}
 		if !errors.Is(err, job.ErrNotFound) {
 			return nil, fmt.Errorf("look up job %s in the queue: %w", t, err)
@@ -69,7 +79,7 @@ func (a *API) find(ctx context.Context, tenant string, t job.Ticket) (*jobView, 
 
 // finished returns the view of a job that has a record, nil if it has none.
 func (a *API) finished(ctx context.Context, tenant string, t job.Ticket) (*jobView, error) {
-	records, err := a.deps.Results.Get(ctx, t.ID)
+	records, err := a.results.Get(ctx, t.ID)
 	if err != nil {
 		return nil, fmt.Errorf("look up the result of job %s: %w", t, err)
 	}
@@ -92,14 +102,21 @@ func view(tenant string, t job.Ticket, record []byte) (*jobView, error) {
 }
 
 // pending is the view of a job that waits or runs. A job of another tenant does not exist for this one.
-func pending(tenant string, t job.Ticket, loc job.Location) (*jobView, error) {
+func (a *API) pending(tenant string, t job.Ticket, loc job.Location) (*jobView, error) {
 	if tenant != "" && loc.Tenant != tenant {
 		return nil, unknownJob(t)
 	}
-	return &jobView{
+	v := &jobView{
 		ticket: t, state: loc.State, tenant: loc.Tenant, model: loc.Model,
-		ahead: loc.Ahead, placed: loc.State == job.Queued, created: createdAt(t.ID),
-	}, nil
+		ahead: loc.Ahead, placed: loc.State == job.Queued, created: loc.CreatedAt, deadline: loc.Deadline,
+	}
+	if v.created.IsZero() {
+		v.created = createdAt(t.ID)
+	}
+	if info, _ := a.deps.Models.Get(v.model, ""); v.deadline.IsZero() && info.Deadline > 0 && !v.created.IsZero() {
+		v.deadline = v.created.Add(info.Deadline)
+	}
+	return v, nil
 }
 
 // createdAt reads the instant that a UUIDv7 carries; it is zero for an ID of another version.

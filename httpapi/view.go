@@ -1,15 +1,17 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/sheafml/sheaf/job"
 )
 
 // sendJob answers with a job. One that is not finished says when to ask again.
-func (a *API) sendJob(w *response, status int, v *jobView) {
+func (a *API) sendJob(ctx context.Context, w *response, status int, v *jobView) {
 	if !v.state.Terminal() {
-		a.retryAfter(w.Header(), v.ahead)
+		a.foresee(ctx, v)
+		a.retryAfter(w.Header(), a.again(v))
 	}
 	sendJSON(w, status, appendJob(make([]byte, 0, sizeHint(v)), v))
 }
@@ -37,6 +39,9 @@ func appendJob(b []byte, v *jobView) []byte {
 		o.time("created_at", v.created)
 		if v.placed {
 			o.int("position", v.ahead)
+		}
+		if v.timed {
+			o.int("eta_ms", int(v.eta.Milliseconds()))
 		}
 		return o.end()
 	}

@@ -14,7 +14,7 @@ import (
 // those that a notice has named, and at each tick every one, since a notice may be lost. What is named while a look-up
 // is under way makes up the next, so the cost of a waiter falls with their number.
 type waiters struct {
-	results Results
+	results *results
 	log     *slog.Logger
 	metrics *metrics
 	timeout time.Duration // of one look-up
@@ -42,7 +42,7 @@ type seat struct {
 const lookupChunk = 256
 
 // newWaiters returns waiters that are closed when ctx ends, by close or otherwise.
-func newWaiters(ctx context.Context, cancel context.CancelFunc, results Results, log *slog.Logger, m *metrics, cfg *Config) *waiters {
+func newWaiters(ctx context.Context, cancel context.CancelFunc, results *results, log *slog.Logger, m *metrics, cfg *Config) *waiters {
 	return &waiters{
 		results: results, log: log, metrics: m,
 		timeout: cfg.LookupTimeout, every: cfg.PollInterval, limit: cfg.MaxWaiters,

@@ -80,6 +80,9 @@ func FuzzDecodeMessage(f *testing.F) {
 			if err == nil && !job.ContainsJob(env, j.ID, i) {
 				t.Fatalf("job %d cannot be found", i)
 			}
+			if created, deadline, _ := job.PeekJob(env, j.ID, i); err == nil && (!created.Equal(j.CreatedAt) || !deadline.Equal(j.Deadline)) {
+				t.Fatalf("job %d: PeekJob says %v, %v; DecodeMessage %v, %v", i, created, deadline, j.CreatedAt, j.Deadline)
+			}
 			if back, err := job.DecodeMessage(sheafEnvelope(*j), lim); err != nil || diff(got[i:i+1], back) != "" {
 				t.Fatalf("written and read again: %v\n%s", err, diff(got[i:i+1], back))
 			}

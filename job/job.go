@@ -53,7 +53,7 @@ type Result struct {
 	RequestID string
 	Outputs   []Tensor // of a succeeded job
 	Error     *Error   // of any other
-	// Attempts counts how often the job was delivered to a worker, 0 if never.
+	// Attempts counts how often a worker tried the job: its first delivery, and each time it was run alone since. 0: never.
 	Attempts   int
 	CreatedAt  time.Time // millisecond precision
 	FinishedAt time.Time // millisecond precision

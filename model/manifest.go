@@ -23,6 +23,10 @@ import (
 //	memory_arena: true      # keep the largest run's memory for the next
 //	result_ttl: 24h
 //	deadline: 30s
+//	retry:
+//	  max_attempts: 5       # how often a job is tried
+//	  delay: 250ms          # pause after the first attempt; it doubles
+//	  max_delay: 5s
 //	prediction: probabilities
 //	metadata: {team: vision}
 type Manifest struct {
@@ -40,6 +44,7 @@ type Manifest struct {
 	ResultTTL time.Duration
 	// Deadline is how long after its submit a job is still worth computing, unless it says so itself; 0 is for ever.
 	Deadline time.Duration
+	Retry    Retry
 	// Prediction names the output that /predict answers with; empty is the first.
 	Prediction string
 	// Metadata is for people; it is shown and not interpreted.
@@ -56,11 +61,24 @@ type Batching struct {
 	MaxDelay time.Duration
 }
 
+// Retry says how often, and after what pauses, a job is tried after a failure that may pass, such as memory running out
+// or the death of its worker. What is 0 is the worker's own setting.
+type Retry struct {
+	// MaxAttempts is how often a job is tried: its first delivery, and each time it is run alone since.
+	MaxAttempts int
+	// Delay is the pause after the first attempt. It doubles with each, up to MaxDelay, and never goes beyond the job's
+	// deadline.
+	Delay    time.Duration
+	MaxDelay time.Duration
+}
+
 // The bounds of what a manifest may ask for. They catch slips, such as a memory size where rows are meant.
 const (
 	maxMaxRows      = 1 << 16
 	maxInstances    = 1024
 	maxThreads      = 1024
+	maxAttempts     = 50 // the queue's consumers give up after 100 deliveries
+	maxRetryDelay   = time.Hour
 	maxManifestSize = 1 << 20
 )
 
@@ -116,6 +134,18 @@ func (m *Manifest) keys(w *walker) []key {
 		{"memory_arena", w.boolean(&m.MemoryArena)},
 		{"result_ttl", w.duration(&m.ResultTTL)},
 		{"deadline", w.duration(&m.Deadline)},
+		{"retry", func(n *yaml.Node, path string) {
+			w.fields(n, path, []key{
+				{"max_attempts", w.integer(&m.Retry.MaxAttempts, 0, maxAttempts)},
+				{"delay", w.duration(&m.Retry.Delay)},
+				{"max_delay", w.duration(&m.Retry.MaxDelay)},
+			})
+			if r := &m.Retry; max(r.Delay, r.MaxDelay) > maxRetryDelay {
+				w.fault(n, path, "expected a delay and a max_delay of at most %v: a job that waits holds a place in the queue", maxRetryDelay)
+			} else if r.MaxDelay > 0 && r.Delay > r.MaxDelay {
+				w.fault(n, path, "expected a delay of at most max_delay (%v), got %v", r.MaxDelay, r.Delay)
+			}
+		}},
 		{"prediction", w.text(&m.Prediction)},
 		{"metadata", w.texts(&m.Metadata)},
 	}

@@ -24,6 +24,10 @@ intra_op_threads: 2
 memory_arena: false
 result_ttl: 1h30m
 deadline: 30s
+retry:
+  max_attempts: 7
+  delay: 100ms
+  max_delay: 3s
 prediction: probabilities
 metadata:
   team: vision
@@ -36,6 +40,7 @@ metadata:
 	want := model.Manifest{
 		Description: "Handwritten digits", Batching: model.Batching{MaxRows: 128, MaxDelay: 2 * time.Millisecond},
 		Instances: 3, IntraOpThreads: 2, MemoryArena: false, ResultTTL: 90 * time.Minute, Deadline: 30 * time.Second,
+		Retry:      model.Retry{MaxAttempts: 7, Delay: 100 * time.Millisecond, MaxDelay: 3 * time.Second},
 		Prediction: "probabilities", Metadata: map[string]string{"team": "vision", "rows": "1797"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -74,6 +79,7 @@ memory_arena: perhaps
 result_ttl: 1 day
 deadline: -1s
 deadline: 2s
+retry: {max_attempts: 51, attempts: 3, delay: 2s, max_delay: 1s}
 prediction: [a, b]
 metadata: {team: {name: vision}}
 `
@@ -92,8 +98,11 @@ metadata: {team: {name: vision}}
 		`line 9: result_ttl: expected a duration`,
 		`line 10: deadline: expected a duration`,
 		`line 11: key "deadline" is there already in line 10`,
-		`line 12: prediction: expected a text`,
-		`line 13: metadata.team: expected a text`,
+		`line 12: retry.max_attempts: expected a whole number from 0 to 50, got "51"`,
+		`line 12: retry: unknown key "attempts": expected one of max_attempts, delay, max_delay`,
+		`line 12: retry: expected a delay of at most max_delay (1s), got 2s`,
+		`line 13: prediction: expected a text`,
+		`line 14: metadata.team: expected a text`,
 	}
 	lines := strings.Split(err.Error(), "\n")
 	if len(lines) != len(want) {
@@ -112,6 +121,7 @@ func TestParseManifestRefuses(t *testing.T) {
 		{"a list", "- a\n", "expected keys and values"},
 		{"a text", "hello", "expected keys and values"},
 		{"a list for a section", "batching: [1]", "batching: expected keys and values"},
+		{"a retry that waits for hours", "retry: {max_delay: 2h}", "at most 1h0m0s"},
 		{"two documents", "instances: 1\n---\ninstances: 2\n", "one YAML document"},
 	}
 	for _, tt := range tests {
@@ -162,7 +172,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte("metadata: &m {<<: *m}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := model.ParseManifest(text)
-		if err == nil && (m.Batching.MaxRows < 1 || m.IntraOpThreads < 1 || m.Instances < 0 || m.Batching.MaxDelay < 0 || m.ResultTTL < 0 || m.Deadline < 0) {
+		if err == nil && (m.Batching.MaxRows < 1 || m.IntraOpThreads < 1 || m.Instances < 0 || m.Batching.MaxDelay < 0 || m.Retry.MaxAttempts < 0 || m.Retry.MaxDelay < 0 || m.ResultTTL < 0 || m.Deadline < 0) {
 			t.Errorf("accepted as %+v", m)
 		}
 	})

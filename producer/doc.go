@@ -10,6 +10,11 @@
 //	sub, err := p.Submit(ctx, producer.Request{Model: "digits", Inputs: inputs})
 //	fmt.Println(sub.Ticket) // what a client polls, at any replica of the HTTP API
 //
+// What cannot be taken now is refused at once, with a *[Refusal] that says when to try again: the tenant's part of the
+// queue is full (ErrTenantFull) or all of it (ErrFull), this process has too many submits in flight (ErrBusy), or the
+// job's deadline would pass while it waits, going by what waits and by how fast that is worked off (ErrTooLate). Under
+// overload the workers' time so goes to jobs that can be finished in time.
+//
 // Submit may be called from many goroutines: jobs that arrive while a publish is in flight share the next message.
 // SubmitAll is for bulk: it packs, bounds what is in flight, and waits where the queue is full.
 package producer

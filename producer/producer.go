@@ -25,14 +25,16 @@ var (
 type publisher interface {
 	Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, error)
 	PublishSheaf(ctx context.Context, jobs []*job.Job) ([]job.Ticket, error)
+	loader
 }
 
 // Producer validates and publishes jobs. It is safe for concurrent use.
 type Producer struct {
-	cfg    Config
-	queue  publisher
-	models *model.Catalog
-	close  func() error
+	cfg       Config
+	queue     publisher
+	models    *model.Catalog
+	admission *admission
+	close     func() error // ends what Connect began
 }
 
 // Request is one job to submit.
@@ -58,6 +60,8 @@ type Request struct {
 type Submission struct {
 	Ticket    job.Ticket
 	CreatedAt time.Time
+	// Deadline is the job's: the request's, or else its model's default; zero if there is none.
+	Deadline time.Time
 	// Duplicate says that the same IdempotencyKey had been accepted before: the ticket is that job's.
 	Duplicate bool
 	// Info is the announcement that the request was checked against.
@@ -72,7 +76,9 @@ func New(q publisher, models *model.Catalog, cfg Config) (*Producer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Producer{cfg: cfg, queue: q, models: models, close: func() error { return nil }}, nil
+	return &Producer{
+		cfg: cfg, queue: q, models: models, admission: newAdmission(q, models, &cfg), close: func() error { return nil },
+	}, nil
 }
 
 // Connect opens the queue that cfg.Queue names and follows the announcements of models until Close.
@@ -94,7 +100,7 @@ func Connect(ctx context.Context, cfg Config) (*Producer, error) {
 	}
 	if err != nil {
 		if p != nil {
-			_ = p.close()
+			_ = p.Close()
 		}
 		_ = q.Close()
 		return nil, err
@@ -102,26 +108,44 @@ func Connect(ctx context.Context, cfg Config) (*Producer, error) {
 	return p, nil
 }
 
-// Close ends what Connect began. Submit must not be called any more.
-func (p *Producer) Close() error { return p.close() }
+// Close ends what New and Connect began; a queue that New was given stays open. Submit must not be called any more.
+func (p *Producer) Close() error {
+	p.admission.close()
+	return p.close()
+}
 
 // Models returns the catalog of announced models.
 func (p *Producer) Models() *model.Catalog { return p.models }
 
 // Submit accepts one job. It returns when JetStream holds the job, which may take as long as ctx allows while NATS is
-// out of reach.
+// out of reach. What cannot be taken now is refused at once, with a *[Refusal].
 func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
+	if !p.admission.enter() {
+		return Submission{}, &Refusal{Err: ErrBusy}
+	}
+	defer p.admission.leave()
 	j, info, err := p.prepare(&r)
 	if err != nil {
 		return Submission{}, err
 	}
+	g, err := p.admission.admit(j)
+	if err != nil {
+		return Submission{}, submitError(j, err)
+	}
 	p.cfg.Reach.Reach(failpoint.Validated)
 	ticket, duplicate, err := p.queue.Publish(ctx, j)
+	if g != nil {
+		messages := 0
+		if ticket.Index == 0 {
+			messages = 1
+		}
+		g.landed(err == nil && !duplicate, messages)
+	}
 	if err != nil {
-		return Submission{}, fmt.Errorf("submit a job for %s: %w", j.Model, err)
+		return Submission{}, submitError(j, p.admission.refused(j, err))
 	}
 	p.cfg.Reach.Reach(failpoint.Published)
-	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Duplicate: duplicate, Info: info}, nil
+	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Duplicate: duplicate, Info: info}, nil
 }
 
 // prepare makes the job of a request and checks it against its model's signature.

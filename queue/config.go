@@ -38,6 +38,10 @@ type Config struct {
 	Interactive LaneConfig
 	Bulk        LaneConfig
 	Dead        DeadConfig
+	// TenantShares is over how many shares the tenants of a lane are spread, 1 to 64. Workers take the shares in turn, so a
+	// tenant that floods delays only those of its own share; each share costs a consumer for every lane and model. What
+	// counts is the stream's number: a process that serves raises it to its setting, and nobody lowers it.
+	TenantShares int
 	// DuplicateWindow is how long the server remembers message IDs, to store a repeated publish only once.
 	DuplicateWindow time.Duration
 	Publish         PublishConfig
@@ -101,6 +105,7 @@ func DefaultConfig() Config {
 			AckWait: time.Minute, MaxAckPending: 20_000, MaxDeliver: 100,
 			MaxMsgs: 2_000_000, MaxBytes: 4 << 30, MaxMsgsPerSubject: 500_000,
 		},
+		TenantShares:    8,
 		Dead:            DeadConfig{MaxAge: 14 * 24 * time.Hour, MaxBytes: 512 << 20},
 		DuplicateWindow: 2 * time.Minute,
 		Publish:         PublishConfig{MaxJobs: 64, MaxBytes: 256 << 10, MaxInFlight: 8, Timeout: 5 * time.Second},
@@ -166,6 +171,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Dead.MaxBytes == 0 || c.Dead.MaxBytes < -1 {
 		bad("dead letters: maximum bytes %d: more than 0 is expected, or -1 for no limit", c.Dead.MaxBytes)
+	}
+	if c.TenantShares < 1 || c.TenantShares > MaxTenantShares {
+		bad("tenant shares %d: 1 to %d are expected", c.TenantShares, MaxTenantShares)
 	}
 	if c.DuplicateWindow < 100*time.Millisecond {
 		bad("duplicate window %v: at least 100ms are expected", c.DuplicateWindow)

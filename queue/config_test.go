@@ -37,7 +37,7 @@ func TestValidateNamesEveryFaultAtOnce(t *testing.T) {
 		"credentials file: stat /nowhere/creds", "TLS CA file", "both the certificate file and the key file", "domain",
 		"connect timeout", "request timeout", "replicas 6", "lane interactive: ack wait", "lane bulk: ack wait",
 		"lane interactive: maximum of messages -2", "lane bulk: maximum of deliveries", "maximum of unacknowledged", "maximum bytes",
-		"messages a subject", "dead letters: maximum age", "dead letters: maximum bytes", "duplicate window 0s: at least", "not less than the publish timeout",
+		"messages a subject", "dead letters: maximum age", "dead letters: maximum bytes", "duplicate window 0s: at least", "tenant shares 0: 1 to 64", "not less than the publish timeout",
 		"publish: maximum of jobs a message 1048576", "publish: maximum bytes a message", "publish: maximum in flight",
 	} {
 		if !strings.Contains(err.Error(), want) {

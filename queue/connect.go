@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/singleflight"
 )
 
 // Queue is one connection to JetStream. All methods may be called from many goroutines.
@@ -26,7 +27,9 @@ type Queue struct {
 	link    *link
 	replies *inbox
 	groups  groups
-	infos   infoCache
+	infos   progressCache
+	shares  shareWatch
+	healing singleflight.Group
 	found   foundCache
 	life    context.Context // of what is done for several callers at once; it does not end
 
@@ -275,6 +278,12 @@ func (q *Queue) Ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Connected reports whether the connection to NATS stands, whatever its streams do.
+func (q *Queue) Connected() bool {
+	up, _ := q.link.state()
+	return up
 }
 
 // link is the state of the connection, and a channel that is closed when it changes.

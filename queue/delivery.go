@@ -36,6 +36,12 @@ func newDelivery(q *Queue, m *nats.Msg, meta metadata, ackWait time.Duration, no
 	return d
 }
 
+// subject is what the message was published under.
+func (d *Delivery) subject() string {
+	published, _ := cutShare(d.msg.Subject)
+	return published
+}
+
 func (d *Delivery) lease() time.Duration { return d.ackWait - d.ackWait/leaseMargin }
 
 // Lapsed reports whether the lease is over: it was not extended in time, or was given up.

@@ -3,6 +3,8 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,11 +118,15 @@ func TestFetchReturnsWhatIsThere(t *testing.T) {
 	for range 3 {
 		publish(t, q, newJob(t, nil))
 	}
-	n, err := s.Fetch(t.Context(), 10, 0, func(*queue.Delivery) {})
-	if n != 3 || err != nil {
-		t.Errorf("without waiting: expected 3 messages, got %d, %v", n, err)
+	// The server has acknowledged them; on a busy machine its consumer may not have seen them yet.
+	for came := 0; came < 3; {
+		n, err := s.Fetch(t.Context(), 10, 0, func(*queue.Delivery) {})
+		if err != nil || came+n > 3 || t.Context().Err() != nil {
+			t.Fatalf("without waiting: expected 3 messages, got %d, %v", came+n, err)
+		}
+		came += n
 	}
-	n, err = s.Fetch(t.Context(), 10, 50*time.Millisecond, func(*queue.Delivery) {})
+	n, err := s.Fetch(t.Context(), 10, 50*time.Millisecond, func(*queue.Delivery) {})
 	if n != 0 || err != nil {
 		t.Errorf("expected nothing more, got %d, %v", n, err)
 	}
@@ -239,7 +245,7 @@ func TestAConsumerThatIsDeletedIsMadeAgain(t *testing.T) {
 	s := source(t, q, job.Interactive, "digits")
 	_, js := operator(t, cfg.URL)
 	publish(t, q, newJob(t, nil))
-	if err := js.DeleteConsumer(t.Context(), "interactive", "digits"); err != nil {
+	if err := js.DeleteConsumer(t.Context(), "interactive", consumerOf("digits")); err != nil {
 		t.Fatal(err)
 	}
 	came := 0
@@ -258,7 +264,7 @@ func TestAConsumerThatIsDeletedIsMadeAgain(t *testing.T) {
 		waiting <- err
 	}()
 	eventually(t, "the fetch waits", func() bool {
-		c, err := js.Consumer(t.Context(), "interactive", "digits")
+		c, err := js.Consumer(t.Context(), "interactive", consumerOf("digits"))
 		return err == nil && c.CachedInfo().NumWaiting == 1
 	})
 	if err := js.DeleteStream(t.Context(), "interactive"); err != nil {
@@ -273,15 +279,53 @@ func TestAConsumerThatIsDeletedIsMadeAgain(t *testing.T) {
 	})
 }
 
+// All shares are healed at once, for leases as long as those that the sources were opened with.
+func TestALostStreamIsMadeAgainWithAllItsConsumers(t *testing.T) {
+	cfg := testConfig(testserver.NATS(t))
+	cfg.Interactive.AckWait = 71 * time.Second
+	first := connect(t, cfg)
+	if err := first.EnsureStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sources(t, first, job.Interactive, "digits")
+	q := started(t, cfg.URL, queue.DefaultConfig().TenantShares)
+	all := sources(t, q, job.Interactive, "digits")
+	_, js := operator(t, cfg.URL)
+	if err := js.DeleteStream(t.Context(), "interactive"); err != nil {
+		t.Fatal(err)
+	}
+	var workers sync.WaitGroup
+	for share, s := range all {
+		workers.Go(func() {
+			err := queue.ErrUnavailable
+			for begin := time.Now(); errors.Is(err, queue.ErrUnavailable) && time.Since(begin) < patience; {
+				_, err = s.Fetch(t.Context(), 1, 50*time.Millisecond, func(*queue.Delivery) {})
+			}
+			if err != nil {
+				t.Errorf("share %d: %v", share, err)
+			}
+		})
+	}
+	workers.Wait()
+	for share, s := range sources(t, q, job.Interactive, "digits") {
+		if s.AckWait() != 71*time.Second {
+			t.Errorf("share %d: leases of %v", share, s.AckWait())
+		}
+	}
+	l := ledger{}
+	l.publishFor(t, q, "digits", 20)
+	l.drainAll(t, all)
+}
+
 func TestAMessageWithoutATenantGoesAmongTheDeadLetters(t *testing.T) {
 	cfg := testConfig(testserver.NATS(t))
 	q := connect(t, cfg)
 	if err := q.EnsureStreams(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := source(t, q, job.Interactive, "digits")
+	all := sources(t, q, job.Interactive, "digits")
 	_, js := operator(t, cfg.URL)
-	for _, subject := range []string{"sheaf.interactive.digits", "sheaf.interactive.digits.a.b"} {
+	for _, subject := range []string{"sheaf.interactive.digits", "sheaf.interactive.digits.a.b", "sheaf.interactive.digits.a.0"} {
 		if _, err := js.Publish(t.Context(), subject, []byte("garbage")); err == nil {
 			t.Errorf("%s: a message that no worker would ever get was accepted", subject)
 		}
@@ -293,13 +337,16 @@ func TestAMessageWithoutATenantGoesAmongTheDeadLetters(t *testing.T) {
 		}
 	}
 	ticket := publish(t, q, newJob(t, nil))
-	d := fetch(t, s, 1)[0]
-	if d.Seq != ticket.Seq {
-		t.Errorf("expected only the good message %d, got %d", ticket.Seq, d.Seq)
+	var came []uint64
+	for _, s := range all {
+		drain(t, s, func(d *queue.Delivery) { came = append(came, d.Seq) })
+	}
+	if len(came) != 1 || came[0] != ticket.Seq {
+		t.Errorf("expected only the good message %d, got %d", ticket.Seq, came)
 	}
 	letters := deadLetters(t, js, len(subjects))
-	for i, subject := range subjects {
-		if h := letters[i].Headers(); h.Get(queue.HeaderDeadSubject) != subject || h.Get(queue.HeaderDeadReason) == "" {
+	for i := range letters { // the shares decide on the order
+		if h := letters[i].Headers(); !slices.Contains(subjects, h.Get(queue.HeaderDeadSubject)) || h.Get(queue.HeaderDeadReason) == "" {
 			t.Errorf("dead letter %d: %v", i, h)
 		}
 	}

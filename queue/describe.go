@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sheafml/sheaf/job"
 )
@@ -19,9 +20,21 @@ func (q *Queue) Describe(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("look at the stream %s: %w", lane, err)
 		}
-		state := stream.CachedInfo().State
-		lanes = append(lanes, fmt.Sprintf("%s %d messages", lane, state.Msgs))
+		info := stream.CachedInfo()
+		shares, err := sharesOf(lane, info.Config.SubjectTransform)
+		if err != nil {
+			return "", err
+		}
+		text := fmt.Sprintf("%s %d messages, %d tenant shares", lane, info.State.Msgs, shares)
+		if until := parsePause(info.Config.Metadata[metaPaused], time.Now()); !until.IsZero() {
+			text += ", PAUSED (sheaf queue resume " + lane.String() + ")"
+		}
+		lanes = append(lanes, text)
 	}
-	return fmt.Sprintf("nats-server %s at %s, messages of up to %d bytes; %s",
-		q.conn.ConnectedServerVersion(), q.conn.ConnectedUrlRedacted(), q.conn.MaxPayload(), strings.Join(lanes, ", ")), nil
+	dead, err := q.js.Stream(ctx, streamDead)
+	if err != nil {
+		return "", fmt.Errorf("look at the stream %s: %w", streamDead, err)
+	}
+	return fmt.Sprintf("nats-server %s at %s, messages of up to %d bytes; %s; %d dead letters (see sheaf dead ls)",
+		q.conn.ConnectedServerVersion(), q.conn.ConnectedUrlRedacted(), q.conn.MaxPayload(), strings.Join(lanes, ", "), dead.CachedInfo().State.Msgs), nil
 }

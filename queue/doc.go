@@ -7,7 +7,8 @@
 //
 //	sheaf.<lane>.<model>.<tenant>
 //
-// where a '.' inside a name is written %2E. Each lane and model has one durable pull consumer, named after the model.
+// where a '.' inside a name is written %2E. Each lane and model has a few durable pull consumers, one for each share of
+// the lane's tenants, see below.
 // The stream "dead" keeps copies of what could not be served, and the key-value bucket "sheaf-models" keeps what the
 // workers announce. Nothing else holds state.
 //
@@ -26,8 +27,20 @@
 // worker by now, so Retry, Reject and Extend refuse with [ErrLapsed]; Ack is always sent, since it says that the
 // records are written, which is true whoever holds the lease.
 //
+// # Fair share
+//
+// A consumer delivers in the order in which messages were stored, so behind one consumer a tenant that floods a model
+// would delay all others. Therefore the tenants of a lane are spread over a fixed number of shares: the server appends
+// the share, a hash of the tenant, to the subject as it stores a message, and every model has a consumer for each share.
+// Whoever serves the model fetches from all of them, [Queue.Sources], and takes turns. The cost is bounded: it depends on
+// the number of shares, not of tenants. Tenants of the same share still share.
+//
+// The number of shares is the stream's. A worker raises it to its own setting, after it has made the consumers; nobody
+// lowers it. Workers that are running find the new shares by themselves within seconds.
+//
 // # Where is my job
 //
 // [Queue.Locate] derives the state of an unfinished job from the stream: its ticket names the message, and the
-// message is asked whether it carries the job.
+// message is asked whether it carries the job. How far the consumer of its share has delivered says whether it waits.
+// [Queue.Load] sums up what waits for a model, and learns from successive looks how fast it is served.
 package queue

@@ -14,31 +14,50 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
-// Source fetches from the durable consumer of one lane and model. Its methods may be called from many goroutines.
+// Source fetches from the durable consumer of one lane, model and share. Its methods may be called from many goroutines.
 type Source struct {
 	q       *Queue
 	lane    job.Lane
 	model   string
+	share   int
+	of      int // how many sources there are beside it, itself included
 	ackWait time.Duration
-	next    string // subject of a pull request
 
 	mu   sync.Mutex
 	idle []*puller
+	turn int // counts the fetches that several shares take in turn
 }
 
-// Source returns the source of a lane and model; the consumer must exist.
-func (q *Queue) Source(ctx context.Context, lane job.Lane, model string) (*Source, error) {
-	info, err := q.consumerInfo(ctx, lane, model)
-	if err != nil {
-		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-			return nil, fmt.Errorf("model %s has no consumer in lane %s: call EnsureConsumer first (%w)", model, lane, err)
+// Sources returns the sources of a lane and model, one for each share of the lane; the consumers must exist. Whoever
+// serves the model fetches from all of them.
+func (q *Queue) Sources(ctx context.Context, lane job.Lane, model string) ([]*Source, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	shares, err := q.Shares(ctx, lane)
+	var sources []*Source
+	for share := 0; err == nil && share < MaxTenantShares; share++ {
+		var info *jetstream.ConsumerInfo
+		info, err = q.consumerInfo(ctx, lane, model, share)
+		if share >= shares && errors.Is(err, jetstream.ErrConsumerNotFound) {
+			err = nil // there are consumers of more shares than the stream has if somebody lowered them: what waits is served
+			break
 		}
-		return nil, requestError("look at the consumer of model "+model, err)
+		if err == nil {
+			sources = append(sources, &Source{
+				q: q, lane: lane, model: model, share: share, ackWait: info.Config.AckWait,
+			})
+		}
 	}
-	return &Source{
-		q: q, lane: lane, model: model, ackWait: info.Config.AckWait,
-		next: q.api + "CONSUMER.MSG.NEXT." + lane.String() + "." + token(model),
-	}, nil
+	switch {
+	case err == nil:
+		for _, s := range sources {
+			s.of = len(sources)
+		}
+		return sources, nil
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, fmt.Errorf("model %s has no consumer in lane %s: call EnsureConsumer first (%w)", model, lane, err)
+	}
+	return nil, requestError("look at the consumers of model "+model, err)
 }
 
 // AckWait is how long a lease lasts without Extend. It is the consumer's, which another process may have made.
@@ -65,11 +84,43 @@ func (s *Source) Fetch(ctx context.Context, limit int, wait time.Duration, fn fu
 		}
 		return 0, err
 	}
+	if shares := s.q.watchedShares(s.lane); shares > s.share+s.of {
+		return s.fetchInTurn(ctx, shares, limit, deadline, fn)
+	}
+	return s.fetchFrom(ctx, s.share, limit, deadline, fn)
+}
+
+// fetchInTurn fetches for the shares that were added to the lane after the sources were opened, too: the sources divide
+// them among themselves. It takes what is there, and waits at each for only a moment; with its next start the worker has
+// a source for each.
+func (s *Source) fetchInTurn(ctx context.Context, shares, limit int, deadline time.Time, fn func(*Delivery)) (int, error) {
+	mine := (shares - 1 - s.share) / s.of // beside its own
+	s.mu.Lock()
+	s.turn++
+	first := s.turn
+	s.mu.Unlock()
+	share := func(i int) int { return s.share + (first+i)%(mine+1)*s.of }
+	for i := range mine + 1 {
+		if came, err := s.fetchFrom(ctx, share(i), limit, time.Time{}, fn); came > 0 || err != nil {
+			return came, err
+		}
+	}
+	if soon := time.Now().Add(turnTime); soon.Before(deadline) {
+		deadline = soon
+	}
+	return s.fetchFrom(ctx, share(0), limit, deadline, fn)
+}
+
+// turnTime is how long a fetch for several shares waits at one of them.
+const turnTime = 200 * time.Millisecond
+
+// fetchFrom fetches from the consumer of one share.
+func (s *Source) fetchFrom(ctx context.Context, share, limit int, deadline time.Time, fn func(*Delivery)) (int, error) {
 	p, err := s.puller(limit)
 	if err != nil {
 		return 0, err
 	}
-	f := fetch{s: s, p: p, ctx: ctx, limit: limit, fn: fn}
+	f := fetch{s: s, p: p, ctx: ctx, share: share, limit: limit, fn: fn}
 	over, err := f.run(max(0, time.Until(deadline)))
 	if over {
 		s.release(p)
@@ -77,9 +128,14 @@ func (s *Source) Fetch(ctx context.Context, limit int, wait time.Duration, fn fu
 		p.retire(s.q)
 	}
 	if errors.Is(err, errNoConsumer) {
-		err = s.heal(ctx, deadline)
+		err = s.heal(ctx, share, deadline)
 	}
 	return f.came, err
+}
+
+// next is the subject of a pull request.
+func (s *Source) next(share int) string {
+	return s.q.api + "CONSUMER.MSG.NEXT." + s.lane.String() + "." + consumerName(s.model, share)
 }
 
 // errNoConsumer says that nobody answers for the consumer.
@@ -87,19 +143,24 @@ var errNoConsumer = errors.New("the consumer is gone, or JetStream is not ready"
 
 // heal makes a consumer again that has disappeared under the worker, with its stream if need be. It returns an error
 // even if it succeeds: the fetch brought nothing, and its caller should not hurry.
-func (s *Source) heal(ctx context.Context, deadline time.Time) error {
+func (s *Source) heal(ctx context.Context, share int, deadline time.Time) error {
 	if soon := time.Now().Add(healTime); soon.After(deadline) {
 		deadline = soon
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	err := s.q.EnsureStreams(ctx)
-	if err == nil {
-		err = s.q.EnsureConsumer(ctx, s.lane, s.model)
-	}
+	// All shares of a model are gone at the same time, as a rule; one of their sources makes them for the others.
+	_, err, _ := s.q.healing.Do(s.lane.String()+"."+s.model, func() (any, error) {
+		if err := s.q.EnsureStreams(ctx); err != nil {
+			return nil, err
+		}
+		settings := *s.q.cfg.lane(s.lane)
+		settings.AckWait = max(settings.AckWait, s.ackWait) // what was delivered counts on it
+		return nil, s.q.ensureConsumers(ctx, preparation{q: s.q, lane: s.lane, model: s.model, settings: settings, atLeast: max(s.of, share+1)})
+	})
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: the consumer of model %s, lane %s, was gone and has been made again", ErrUnavailable, s.model, s.lane)
+		return fmt.Errorf("%w: a consumer of model %s, lane %s, was gone and has been made again", ErrUnavailable, s.model, s.lane)
 	case errors.Is(err, context.Canceled):
 		return nil
 	}
@@ -140,6 +201,7 @@ type fetch struct {
 	s     *Source
 	p     *puller
 	ctx   context.Context
+	share int
 	limit int
 	fn    func(*Delivery)
 	came  int
@@ -175,7 +237,7 @@ func (f *fetch) run(wait time.Duration) (over bool, err error) {
 		return true, fmt.Errorf("encode a pull request: %w", err)
 	}
 	_, changed := f.s.q.link.state()
-	if err := f.s.q.conn.PublishRequest(f.s.next, f.p.subject, body); err != nil {
+	if err := f.s.q.conn.PublishRequest(f.s.next(f.share), f.p.subject, body); err != nil {
 		return false, fmt.Errorf("%w: fetch: %w", ErrUnavailable, err)
 	}
 	timer := time.NewTimer(silence)

@@ -179,17 +179,12 @@ func TestTenantsDoNotWaitForEachOther(t *testing.T) {
 	}
 	seen := map[job.ID]string{}
 	for _, lane := range job.Lanes() {
-		s := source(t, q, lane, "digits")
-		for n := 1; n > 0; {
-			var err error
-			n, err = s.Fetch(t.Context(), 500, 0, func(d *queue.Delivery) {
+		for _, s := range sources(t, q, lane, "digits") {
+			drain(t, s, func(d *queue.Delivery) {
 				for _, id := range decode(t, d) {
 					seen[id] = d.Envelope.Tenant
 				}
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 	for i, j := range jobs {

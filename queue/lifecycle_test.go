@@ -11,7 +11,7 @@ import (
 
 func TestAJobIsPublishedDeliveredAndAcknowledged(t *testing.T) {
 	q := ready(t, nil)
-	s := source(t, q, job.Interactive, "digits.v2")
+	s := tenantSource(t, q, job.Interactive, "digits.v2", "acme.eu")
 	j := newJob(t, func(j *job.Job) { j.Model, j.Tenant = "digits.v2", "acme.eu" })
 	before := time.Now()
 	ticket := publish(t, q, j)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -14,50 +15,44 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
-// Locate finds a job's message and says whether the job waits or has been delivered. It returns job.ErrNotFound if
-// the stream does not hold the job; the stream's leader is asked before that counts. What was found is remembered for
-// a moment, so that polling does not cost a look-up each time.
+// Locate finds a job's message and says whether the job waits or has been delivered, and what its message says of it.
+// It returns job.ErrNotFound if the stream does not hold the job; the stream's leader is asked before that counts. What
+// was found is remembered for a moment, so that polling does not cost a look-up each time.
+//
+// Ahead is an upper bound as long as workers take the shares of the tenants in turn: the messages in front of it in its
+// own share, and as many of each other share, if so many wait there.
 func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) {
 	if t.Bare() || t.Lane > job.Bulk {
 		return job.Location{}, job.ErrNotFound
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
-	whose, ok := q.found.get(t, time.Now())
+	at, ok := q.found.get(t, time.Now())
 	if !ok {
 		m, err := q.find(ctx, t)
 		if err != nil {
 			return job.Location{}, err
 		}
-		whose = owner{tenant: m.env.Tenant, model: m.env.Model}
-		q.found.put(t, whose, time.Now())
+		at = m.place
+		q.found.put(t, at, time.Now())
 	}
-	loc, err := q.placeOf(ctx, t, whose.model)
+	p, err := q.cachedProgress(ctx, t.Lane, at.model)
 	if err != nil {
 		return job.Location{}, err
 	}
-	loc.Tenant, loc.Model = whose.tenant, whose.model
+	loc := job.Location{State: job.Queued, Tenant: at.tenant, Model: at.model, CreatedAt: at.created, Deadline: at.deadline}
+	delivered, ahead := p.place(t.Seq, at.share)
+	if delivered {
+		loc.State = job.Running
+	}
+	loc.Ahead = int(min(ahead, math.MaxInt32))
 	return loc, nil
-}
-
-// placeOf derives the state from how far the consumer has delivered.
-func (q *Queue) placeOf(ctx context.Context, t job.Ticket, model string) (job.Location, error) {
-	p, err := q.cachedProgress(ctx, t.Lane, model)
-	if err != nil {
-		return job.Location{}, err
-	}
-	if t.Seq <= p.delivered {
-		return job.Location{State: job.Running}, nil
-	}
-	// Sequences count the messages of every model, and some that are gone; the consumer's own count is the tighter
-	// bound as soon as it is known.
-	ahead := min(t.Seq-p.delivered-1, p.waiting)
-	return job.Location{State: job.Queued, Ahead: int(min(ahead, 1<<31-1))}, nil
 }
 
 // stored is a message as a stream keeps it.
 type stored struct {
 	env job.Envelope
+	place
 }
 
 // find fetches the message that the ticket names, if it carries the job.
@@ -69,9 +64,11 @@ func (q *Queue) find(ctx context.Context, t job.Ticket) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !job.ContainsJob(&m.env, t.ID, t.Index) {
+	created, deadline, ok := job.PeekJob(&m.env, t.ID, t.Index)
+	if !ok {
 		return nil, job.ErrNotFound
 	}
+	m.created, m.deadline = created, deadline
 	return m, nil
 }
 
@@ -109,7 +106,11 @@ func (q *Queue) directGet(ctx context.Context, t job.Ticket) (*stored, error) {
 	if m.Header.Get("Status") != "" || m.Header.Get("Nats-Subject") == "" {
 		return nil, job.ErrNotFound
 	}
-	return newStored(m.Header.Get("Nats-Subject"), m.Header, m.Data)
+	published, err := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	if err != nil {
+		return nil, fmt.Errorf("look up a job: the time of its message: %w", err)
+	}
+	return newStored(m.Header.Get("Nats-Subject"), published, m.Header, m.Data)
 }
 
 // leaderGet asks the stream's leader for the message.
@@ -123,9 +124,10 @@ func (q *Queue) leaderGet(ctx context.Context, t job.Ticket) (*stored, error) {
 	var r struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
-			Subject string `json:"subject"`
-			Header  []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
+			Subject string    `json:"subject"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(m.Data, &r); err != nil {
@@ -147,18 +149,23 @@ func (q *Queue) leaderGet(ctx context.Context, t job.Ticket) (*stored, error) {
 			return nil, fmt.Errorf("look up a job: the message's headers: %w", err)
 		}
 	}
-	return newStored(r.Message.Subject, h, r.Message.Data)
+	return newStored(r.Message.Subject, r.Message.Time, h, r.Message.Data)
 }
 
-func newStored(subject string, h nats.Header, body []byte) (*stored, error) {
+func newStored(subject string, published time.Time, h nats.Header, body []byte) (*stored, error) {
 	lane, model, tenant, ok := parseSubject(subject)
 	if !ok {
 		return nil, job.ErrNotFound
 	}
-	return &stored{env: job.Envelope{Lane: lane, Model: model, Tenant: tenant, Header: h.Get, Body: body}}, nil
+	_, share := cutShare(subject)
+	return &stored{
+		env:   job.Envelope{Lane: lane, Model: model, Tenant: tenant, Published: published, Header: h.Get, Body: body},
+		place: place{tenant: tenant, model: model, share: share},
+	}, nil
 }
 
-// Remove deletes the job's message if the job is alone in it; false if it is gone or has company.
+// Remove deletes the job's message if the job is alone in it; false if it is gone, has company, or is to be answered to an
+// inbox, which a worker does.
 func (q *Queue) Remove(ctx context.Context, t job.Ticket) (bool, error) {
 	if t.Bare() || t.Lane > job.Bulk {
 		return false, nil
@@ -175,8 +182,8 @@ func (q *Queue) Remove(ctx context.Context, t job.Ticket) (bool, error) {
 	lim := job.DefaultLimits()
 	lim.MaxBytes = max(lim.MaxBytes, len(m.env.Body))
 	jobs, err := job.DecodeMessage(&m.env, lim)
-	if err != nil || len(jobs) != 1 || jobs[0].Job.ID != t.ID {
-		return false, nil //nolint:nilerr // what cannot be read whole is the worker's to settle
+	if err != nil || len(jobs) != 1 || jobs[0].Job.ID != t.ID || jobs[0].Job.Reply != "" {
+		return false, nil //nolint:nilerr // what cannot be read whole, or wants an answer, is the worker's to settle
 	}
 	return q.deleteMessage(ctx, t)
 }

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -12,15 +13,16 @@ import (
 
 func TestLocateTellsThePlaceInTheQueue(t *testing.T) {
 	q := ready(t, nil)
-	alone := func(j *job.Job) { j.Idempotent = true }
-	tickets, err := q.PublishSheaf(t.Context(), newJobs(t, 4, alone))
+	jobs := newJobs(t, 4, func(j *job.Job) { j.Idempotent = true })
+	jobs[2].Deadline = time.Date(2100, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	tickets, err := q.PublishSheaf(t.Context(), jobs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect := func(i int, want job.Location) {
 		t.Helper()
 		want.Tenant, want.Model = job.DefaultTenant, "digits"
-		want.Tenant, want.Model = job.DefaultTenant, "digits"
+		want.CreatedAt, want.Deadline = jobs[i].CreatedAt.UTC().Truncate(time.Millisecond), jobs[i].Deadline
 		var got job.Location
 		eventually(t, "the job is at its place", func() bool {
 			var err error
@@ -88,8 +90,9 @@ func TestLocateAsksTheLeaderWhenDirectAccessFails(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	ticket := publish(t, q, newJob(t, nil))
-	if l, err := q.Locate(t.Context(), ticket); err != nil || l.State != job.Queued {
+	j := newJob(t, func(j *job.Job) { j.Deadline = time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC) })
+	ticket := publish(t, q, j)
+	if l, err := q.Locate(t.Context(), ticket); err != nil || l.State != job.Queued || !l.Deadline.Equal(j.Deadline) {
 		t.Errorf("expected it queued, got %v, %v", l, err)
 	}
 	if removed, err := q.Remove(t.Context(), ticket); !removed || err != nil {
@@ -121,7 +124,11 @@ func TestRemove(t *testing.T) {
 	if removed, err := q.Remove(t.Context(), together[0]); removed || err != nil {
 		t.Errorf("a job in company: removed %v, %v", removed, err)
 	}
-	d := fetch(t, s, 1)[0]
+	answered := publish(t, q, newJob(t, func(j *job.Job) { j.Reply = "inbox.1" }))
+	if removed, err := q.Remove(t.Context(), answered); removed || err != nil {
+		t.Errorf("a job that is to be answered to an inbox, which a worker does: removed %v, %v", removed, err)
+	}
+	d := fetch(t, s, 2)[0]
 	if d.Seq != together[0].Seq {
 		t.Errorf("expected the message of two, got %d", d.Seq)
 	}
@@ -139,15 +146,19 @@ func TestAForeignMessageIsLocatedAndRemoved(t *testing.T) {
 	id := newJob(t, nil).ID
 	ack, err := js.PublishMsg(t.Context(), &nats.Msg{
 		Subject: "sheaf.bulk.digits.default",
-		Header:  nats.Header{job.HeaderID: {id.String()}, job.HeaderContentType: {job.ContentTypeJSON}},
-		Data:    []byte(`{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}]}`),
+		Header: nats.Header{
+			job.HeaderID: {id.String()}, job.HeaderContentType: {job.ContentTypeJSON}, job.HeaderDeadline: {"2100-01-02T03:04:05Z"},
+		},
+		Data: []byte(`{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}]}`),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ticket := job.Ticket{ID: id, Lane: job.Bulk, Seq: ack.Sequence}
-	if l, err := q.Locate(t.Context(), ticket); err != nil || l.State != job.Queued {
-		t.Errorf("locate: %v, %v", l, err)
+	deadline := time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC)
+	l, err := q.Locate(t.Context(), ticket)
+	if err != nil || l.State != job.Queued || !l.Deadline.Equal(deadline) || time.Since(l.CreatedAt).Abs() > time.Hour {
+		t.Errorf("locate: %+v, %v", l, err)
 	}
 	if removed, err := q.Remove(t.Context(), ticket); !removed || err != nil {
 		t.Errorf("removed %v, %v", removed, err)

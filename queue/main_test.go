@@ -2,6 +2,9 @@ package queue_test
 
 import (
 	"context"
+	"hash/fnv"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,16 +54,42 @@ func ready(t testing.TB, change func(*queue.Config)) *queue.Queue {
 	return q
 }
 
+// source makes the consumers and returns the source of the default tenant's share.
 func source(t testing.TB, q *queue.Queue, lane job.Lane, model string) *queue.Source {
+	t.Helper()
+	return tenantSource(t, q, lane, model, job.DefaultTenant)
+}
+
+// tenantSource is source for another tenant.
+func tenantSource(t testing.TB, q *queue.Queue, lane job.Lane, model, tenant string) *queue.Source {
+	t.Helper()
+	all := sources(t, q, lane, model)
+	return all[shareOf(tenant, len(all))]
+}
+
+// sources makes the consumers and returns the source of each share.
+func sources(t testing.TB, q *queue.Queue, lane job.Lane, model string) []*queue.Source {
 	t.Helper()
 	if err := q.EnsureConsumer(t.Context(), lane, model); err != nil {
 		t.Fatalf("ensure consumer: %v", err)
 	}
-	s, err := q.Source(t.Context(), lane, model)
+	all, err := q.Sources(t.Context(), lane, model)
 	if err != nil {
-		t.Fatalf("source: %v", err)
+		t.Fatalf("sources: %v", err)
 	}
-	return s
+	return all
+}
+
+// shareOf is the share that the server gives a tenant.
+func shareOf(tenant string, shares int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(strings.ReplaceAll(tenant, ".", "%2E")))
+	return int(h.Sum32() % uint32(shares))
+}
+
+// consumerOf is the name of the consumer of a model for the default tenant.
+func consumerOf(model string) string {
+	return model + "~" + strconv.Itoa(shareOf(job.DefaultTenant, queue.DefaultConfig().TenantShares))
 }
 
 func newJob(t testing.TB, change func(*job.Job)) *job.Job {
@@ -114,6 +143,17 @@ func fetch(t testing.TB, s *queue.Source, n int) []*queue.Delivery {
 		t.Fatalf("fetch: expected %d messages, got %d", n, len(got))
 	}
 	return got
+}
+
+// drain fetches what is there.
+func drain(t testing.TB, s *queue.Source, fn func(*queue.Delivery)) {
+	t.Helper()
+	for n := 1; n > 0; {
+		var err error
+		if n, err = s.Fetch(t.Context(), 500, 0, fn); err != nil {
+			t.Fatalf("fetch: %v", err)
+		}
+	}
 }
 
 // fetchNone checks that nothing is there to be fetched.

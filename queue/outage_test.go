@@ -123,6 +123,9 @@ func TestPublishGivesUpAfterItsTimeout(t *testing.T) {
 	if _, err := q.Locate(t.Context(), job.Ticket{ID: j.ID, Seq: 1}); !errors.Is(err, queue.ErrUnavailable) {
 		t.Errorf("locate: expected ErrUnavailable, got %v", err)
 	}
+	if _, err := q.Load(t.Context(), job.Interactive, "digits", ""); !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("load: expected ErrUnavailable, got %v", err)
+	}
 	if err := q.NotifyDone([]job.ID{j.ID}); !errors.Is(err, queue.ErrUnavailable) {
 		t.Errorf("notify: expected ErrUnavailable, got %v", err)
 	}
@@ -149,7 +152,7 @@ func TestFetchSurvivesARestartOfTheServer(t *testing.T) {
 			}()
 			_, js := operator(t, server.URL())
 			eventually(t, "the fetch waits", func() bool {
-				c, err := js.Consumer(t.Context(), "interactive", "digits")
+				c, err := js.Consumer(t.Context(), "interactive", consumerOf("digits"))
 				return err == nil && c.CachedInfo().NumWaiting > 0
 			})
 			end(server)
@@ -249,4 +252,80 @@ func TestGroupsDoNotPileUpInAnOutage(t *testing.T) {
 	if took := time.Since(begin); took > 50*time.Second {
 		t.Errorf("%d messages were waited for one after the other: %v", groups, took)
 	}
+}
+
+// A server that is silent, without an error of the connection, holds up nobody for longer than the request timeout,
+// however many ask.
+func TestLookUpsDoNotHangAtASilentServer(t *testing.T) {
+	server, q := onProcess(t, func(c *queue.Config) { c.RequestTimeout = 300 * time.Millisecond })
+	ticket := publish(t, q, newJob(t, nil))
+	server.Pause()
+	calls := map[string]func(context.Context) error{
+		"Locate": func(ctx context.Context) error { _, err := q.Locate(ctx, ticket); return err },
+		"Remove": func(ctx context.Context) error { _, err := q.Remove(ctx, ticket); return err },
+		"Load":   func(ctx context.Context) error { _, err := q.Load(ctx, job.Interactive, "digits", ""); return err },
+		"Backlog": func(ctx context.Context) error {
+			_, _, err := q.Backlog(ctx, job.Bulk, "digits")
+			return err
+		},
+		"Shares":  func(ctx context.Context) error { _, err := q.Shares(ctx, job.Interactive); return err },
+		"Sources": func(ctx context.Context) error { _, err := q.Sources(ctx, job.Interactive, "digits"); return err },
+		"Ready":   q.Ready,
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	var callers sync.WaitGroup
+	begin := time.Now()
+	for name, call := range calls {
+		for range 20 {
+			callers.Go(func() {
+				if err := call(t.Context()); !errors.Is(err, queue.ErrUnavailable) {
+					t.Errorf("%s: expected ErrUnavailable, got %v", name, err)
+				}
+			})
+			callers.Go(func() {
+				if err := call(canceled); !errors.Is(err, context.Canceled) && !errors.Is(err, queue.ErrUnavailable) {
+					t.Errorf("%s with an ended context: got %v", name, err)
+				}
+			})
+		}
+	}
+	callers.Wait()
+	if took := time.Since(begin); took > patience { // one after the other they would take longer
+		t.Errorf("they were held up for %v", took)
+	}
+	server.Resume()
+	for name, call := range calls {
+		if name == "Sources" || name == "Remove" {
+			continue // there is no consumer; and the job is still looked for
+		}
+		eventually(t, name+" works again", func() bool { return call(t.Context()) == nil })
+	}
+}
+
+// While one caller waits for a slow server, the others make do with what was seen a moment ago.
+func TestASlowServerHoldsUpOneCallerOfLoad(t *testing.T) {
+	server, q := onProcess(t, nil)
+	publish(t, q, newJob(t, nil))
+	for try := range 100 {
+		if _, err := q.Load(t.Context(), job.Interactive, "digits", ""); err != nil {
+			t.Fatal(err)
+		}
+		server.Pause()
+		eventually(t, "one has to ask, since what was seen is too old, and gets no answer", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_, err := q.Load(ctx, job.Interactive, "digits", "")
+			return err != nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		l, err := q.Load(ctx, job.Interactive, "digits", "")
+		cancel()
+		server.Resume()
+		if err == nil && l.Waiting == 1 {
+			return
+		}
+		t.Logf("try %d: %+v, %v", try, l, err) // this machine took more than two seconds for it
+	}
+	t.Error("the others are held up too")
 }

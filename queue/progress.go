@@ -2,105 +2,163 @@ package queue
 
 import (
 	"context"
-	"errors"
-	"sync"
+	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sheafml/sheaf/job"
 )
 
-// How long what was seen of a consumer, and of a message that waits, counts as true.
-const (
-	progressFor = 200 * time.Millisecond
-	foundFor    = 500 * time.Millisecond
-)
-
-// maxFound bounds the tickets that are remembered as waiting, in each half of the cache.
-const maxFound = 8192
-
-// progress is how far the consumer of a lane and model is.
+// progress is how far a lane and model is, at a moment.
 type progress struct {
-	delivered uint64 // stream sequence of the last message that was delivered
-	waiting   uint64 // messages behind it
-	running   int    // delivered and not acknowledged
+	at     time.Time
+	shares []shareProgress // one for each share of the lane
+	// removed counts the messages that ever left the lane, of all its models.
+	removed uint64
 }
 
-type infoKey struct {
-	lane  job.Lane
-	model string
+// shareProgress is how far the consumer of one share is.
+type shareProgress struct {
+	served     bool   // the consumer exists
+	delivered  uint64 // stream sequence of the last message that was delivered
+	waiting    uint64 // messages behind it
+	running    int    // delivered and not acknowledged
+	deliveries uint64 // ever made, the repeated ones too
 }
 
-type cachedInfo struct {
-	at time.Time
-	progress
-}
-
-// infoCache remembers each consumer's progress for a moment.
-type infoCache struct {
-	mu   sync.Mutex
-	seen map[infoKey]cachedInfo
-}
-
-func (q *Queue) cachedProgress(ctx context.Context, lane job.Lane, model string) (progress, error) {
-	k := infoKey{lane, model}
-	q.infos.mu.Lock()
-	c, ok := q.infos.seen[k]
-	q.infos.mu.Unlock()
-	if ok && time.Since(c.at) < progressFor {
-		return c.progress, nil
+func (p *progress) waiting() (n uint64) {
+	for i := range p.shares {
+		n += p.shares[i].waiting
 	}
-	at := time.Now()
-	p, err := q.readProgress(ctx, lane, model)
+	return n
+}
+
+func (p *progress) running() (n int) {
+	for i := range p.shares {
+		n += p.shares[i].running
+	}
+	return n
+}
+
+// place says whether the message of that share has been delivered, and if not, how many go before it. That is those of
+// its own share that are in front of it, and as many of each other share, since the shares are served in turn: an upper
+// bound as long as they are. What waits in other shares beyond that does not delay it.
+func (p *progress) place(seq uint64, share int) (delivered bool, ahead uint64) {
+	var own shareProgress
+	if share < len(p.shares) {
+		own = p.shares[share]
+	}
+	if seq <= own.delivered {
+		return true, 0
+	}
+	// Sequences count the messages of every model, and some that are gone; the consumer's own count is the tighter
+	// bound as soon as it is known.
+	own.waiting = min(seq-own.delivered-1, own.waiting)
+	ahead = own.waiting
+	for i := range p.shares {
+		if i != share {
+			ahead += min(p.shares[i].waiting, own.waiting+1)
+		}
+	}
+	return false, ahead
+}
+
+// Backlog counts the messages that wait in a lane for a model, and those delivered and not yet acked. It is as old as
+// the answer of Load.
+func (q *Queue) Backlog(ctx context.Context, lane job.Lane, model string) (waiting, running int, err error) {
+	l, err := q.Load(ctx, lane, model, "")
+	return l.Waiting, l.Running, err
+}
+
+// readProgress asks the stream and the consumer of each share.
+func (q *Queue) readProgress(ctx context.Context, lane job.Lane, model string) (*progress, error) {
+	stream, err := askAgain(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, lane.String()) })
+	if err != nil {
+		return nil, requestError("look at stream "+lane.String(), err)
+	}
+	info := stream.CachedInfo()
+	shares, err := sharesOf(lane, info.Config.SubjectTransform)
+	if err != nil {
+		return nil, err
+	}
+	q.shares.note(lane, shares)
+	p := &progress{at: time.Now(), shares: make([]shareProgress, shares), removed: info.State.LastSeq - info.State.Msgs}
+	g, asking := errgroup.WithContext(ctx)
+	g.SetLimit(requestsAtOnce)
+	for share := range p.shares {
+		g.Go(func() (err error) {
+			p.shares[share], err = q.readShare(asking, lane, model, share)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, requestError("look at the consumers of model "+model, err)
+	}
+	for share := range p.shares {
+		if !p.shares[share].served {
+			return p, q.countUnserved(ctx, stream, lane, model, p)
+		}
+	}
+	return p, nil
+}
+
+// readShare asks one consumer. That there is none is no error.
+func (q *Queue) readShare(ctx context.Context, lane job.Lane, model string, share int) (p shareProgress, err error) {
+	m, err := askAgain(ctx, func(ctx context.Context) (*nats.Msg, error) {
+		return q.conn.RequestWithContext(ctx, q.api+"CONSUMER.INFO."+lane.String()+"."+consumerName(model, share), nil)
+	})
 	if err != nil {
 		return p, err
 	}
-	q.infos.mu.Lock()
-	defer q.infos.mu.Unlock()
-	if len(q.infos.seen) >= maxFound || q.infos.seen == nil {
-		q.infos.seen = make(map[infoKey]cachedInfo)
+	var r struct {
+		Error     *jetstream.APIError `json:"error"`
+		Delivered struct {
+			Consumer uint64 `json:"consumer_seq"`
+			Stream   uint64 `json:"stream_seq"`
+		} `json:"delivered"`
+		AckPending int    `json:"num_ack_pending"`
+		Pending    uint64 `json:"num_pending"`
 	}
-	q.infos.seen[k] = cachedInfo{at: at, progress: p}
-	return p, nil
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return p, fmt.Errorf("the answer is not JetStream's: %w", err)
+	}
+	switch {
+	case r.Error == nil:
+		return shareProgress{
+			served: true, delivered: r.Delivered.Stream, waiting: r.Pending, running: r.AckPending, deliveries: r.Delivered.Consumer,
+		}, nil
+	case r.Error.ErrorCode == jetstream.JSErrCodeConsumerNotFound:
+		return p, nil
+	}
+	return p, r.Error
 }
 
-func (q *Queue) readProgress(ctx context.Context, lane job.Lane, model string) (progress, error) {
-	info, err := q.consumerInfo(ctx, lane, model)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return q.progressWithoutConsumer(ctx, lane, model)
-	}
+// countUnserved counts what waits in the shares that have no consumer, because no worker has served them yet.
+func (q *Queue) countUnserved(ctx context.Context, stream jetstream.Stream, lane job.Lane, model string, p *progress) error {
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjectRoot+lane.String()+"."+token(model)+".>"))
 	if err != nil {
-		return progress{}, requestError("look at the consumer of model "+model, err)
+		return requestError("look at stream "+lane.String(), err)
 	}
-	return progress{delivered: info.Delivered.Stream, waiting: info.NumPending, running: info.NumAckPending}, nil
+	for subject, n := range info.State.Subjects {
+		_, share := cutShare(subject)
+		if share < len(p.shares) && !p.shares[share].served {
+			p.shares[share].waiting += n
+		}
+	}
+	return nil
 }
 
-// progressWithoutConsumer counts what waits for a model that no worker has served yet.
-func (q *Queue) progressWithoutConsumer(ctx context.Context, lane job.Lane, model string) (progress, error) {
-	s, err := q.js.Stream(ctx, lane.String())
-	if err != nil {
-		return progress{}, requestError("look at stream "+lane.String(), err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(subjectRoot+lane.String()+"."+token(model)+".>"))
-	if err != nil {
-		return progress{}, requestError("look at stream "+lane.String(), err)
-	}
-	var p progress
-	for _, n := range info.State.Subjects {
-		p.waiting += n
-	}
-	return p, nil
-}
-
-func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string) (*jetstream.ConsumerInfo, error) {
+// consumerInfo looks at the consumer of one share.
+func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string, share int) (*jetstream.ConsumerInfo, error) {
 	if !job.ValidName(model) {
 		return nil, job.Invalidf("model", "not a valid name of a model")
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
-	defer cancel()
 	c, err := askAgain(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return q.js.Consumer(ctx, lane.String(), token(model))
+		return q.js.Consumer(ctx, lane.String(), consumerName(model, share))
 	})
 	if err != nil {
 		return nil, err
@@ -108,53 +166,9 @@ func (q *Queue) consumerInfo(ctx context.Context, lane job.Lane, model string) (
 	return c.CachedInfo(), nil
 }
 
-// Backlog counts the messages that wait in a lane for a model, and those delivered and not yet acked. It may be as
-// old as 200 ms.
-func (q *Queue) Backlog(ctx context.Context, lane job.Lane, model string) (waiting, running int, err error) {
-	p, err := q.cachedProgress(ctx, lane, model)
-	return int(min(p.waiting, 1<<31-1)), p.running, err
-}
-
-// foundCache remembers tickets whose message was just seen, and whose they are. It has two halves, of which the older is
-// forgotten when the newer is full or old, so that it is bounded in time and size without a list.
-type foundCache struct {
-	mu         sync.Mutex
-	turned     time.Time
-	newer, old map[job.Ticket]foundEntry
-}
-
-type foundEntry struct {
-	owner
-	until time.Time
-}
-
-// owner is what the subject of a job's message says.
-type owner struct{ tenant, model string }
-
-func (c *foundCache) init() { c.newer = make(map[job.Ticket]foundEntry) }
-
-func (c *foundCache) get(t job.Ticket, now time.Time) (whose owner, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, ok := c.newer[t]
-	if !ok {
-		e, ok = c.old[t]
-	}
-	return e.owner, ok && now.Before(e.until)
-}
-
-func (c *foundCache) put(t job.Ticket, whose owner, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.newer) >= maxFound || now.Sub(c.turned) > foundFor {
-		c.old, c.newer, c.turned = c.newer, make(map[job.Ticket]foundEntry), now
-	}
-	c.newer[t] = foundEntry{owner: whose, until: now.Add(foundFor)}
-}
-
-func (c *foundCache) drop(t job.Ticket) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.newer, t)
-	delete(c.old, t)
-}
+// How old what was seen of a model's consumers may be: it counts as true for progressFor. While somebody asks anew, the
+// others make do with what is no older than staleFor.
+const (
+	progressFor = 200 * time.Millisecond
+	staleFor    = 2 * time.Second
+)

@@ -13,9 +13,6 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
-// maxWaitingPulls bounds the open fetches of one consumer, over all workers.
-const maxWaitingPulls = 2048
-
 // EnsureStreams creates the streams and the bucket, idempotently and safely in many processes at once. Of a stream
 // that exists it changes only what Sheaf cannot do without, and limits that are smaller than the settings: more
 // replicas or larger limits, which an operator gave it, stay. While JetStream is still getting ready it tries again,
@@ -42,7 +39,8 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 			Description: "Sheaf: unfinished jobs, lane " + l.String(),
 			// A subject with another number of tokens names no tenant, or more than one: its publish is refused, since no
 			// worker would ever get it.
-			Subjects:             []string{subjectRoot + l.String() + ".*.*"},
+			Subjects:             []string{shareSource(l)},
+			SubjectTransform:     shareTransform(l, q.cfg.TenantShares),
 			Retention:            jetstream.WorkQueuePolicy,
 			Storage:              jetstream.FileStorage,
 			Discard:              jetstream.DiscardNew,
@@ -96,6 +94,12 @@ func mergeStream(have, want jetstream.StreamConfig) (jetstream.StreamConfig, err
 	if have.Retention != want.Retention {
 		return have, fmt.Errorf("it exists with %v retention, and %v is needed; if it is not Sheaf's, use another account or JetStream domain, else drain it, then delete it with `nats stream rm %s`",
 			have.Retention, want.Retention, want.Name)
+	}
+	if lane, err := job.ParseLane(want.Name); err == nil {
+		// How many shares it has stays as it is: whoever serves the lane raises them, see prepareShares.
+		if _, err := sharesOf(lane, have.SubjectTransform); err != nil {
+			return have, err
+		}
 	}
 	m := have
 	for _, s := range want.Subjects {
@@ -190,45 +194,4 @@ func (q *Queue) storageAdvice(s jetstream.StreamConfig, err error) error {
 		return fmt.Errorf("%w; %d replicas need a cluster of at least as many servers", err, s.Replicas)
 	}
 	return err
-}
-
-// EnsureConsumer creates or updates the durable consumer of one lane and model. Its stream must exist.
-func (q *Queue) EnsureConsumer(ctx context.Context, lane job.Lane, model string) error {
-	if !job.ValidName(model) {
-		return job.Invalidf("model", "not a valid name of a model")
-	}
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
-	defer cancel()
-	settings := q.cfg.lane(lane)
-	err := q.patiently(ctx, func(ctx context.Context) error {
-		want := jetstream.ConsumerConfig{
-			Durable:       token(model),
-			Description:   "Sheaf: model " + model,
-			FilterSubject: subjectRoot + lane.String() + "." + token(model) + ".*",
-			DeliverPolicy: jetstream.DeliverAllPolicy,
-			AckPolicy:     jetstream.AckExplicitPolicy,
-			AckWait:       settings.AckWait,
-			MaxAckPending: settings.MaxAckPending,
-			MaxDeliver:    settings.MaxDeliver,
-			MaxWaiting:    maxWaitingPulls,
-		}
-		// As with the streams' limits: raised by whoever starts, lowered by nobody, since workers that are running count on
-		// their lease.
-		have, err := q.js.Consumer(ctx, lane.String(), want.Durable)
-		switch {
-		case err == nil:
-			old := have.CachedInfo().Config
-			want.AckWait = max(want.AckWait, old.AckWait)
-			want.MaxAckPending = int(larger(int64(want.MaxAckPending), int64(old.MaxAckPending)))
-			want.MaxDeliver = int(larger(int64(want.MaxDeliver), int64(old.MaxDeliver)))
-		case !errors.Is(err, jetstream.ErrConsumerNotFound):
-			return err
-		}
-		_, err = q.js.CreateOrUpdateConsumer(ctx, lane.String(), want)
-		return err
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("prepare the consumer of model %s: stream %s does not exist: call EnsureStreams first", model, lane)
-	}
-	return requestError("prepare the consumer of model "+model+", lane "+lane.String(), err)
 }

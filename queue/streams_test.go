@@ -68,11 +68,13 @@ func TestEnsureStreamsMakesWorkQueues(t *testing.T) {
 }
 
 func TestEnsureStreamsAndConsumersInManyProcessesAtOnce(t *testing.T) {
-	url := testserver.NATS(t)
+	// A process: the race detector would find one of nats-server, between an update of a stream and a new consumer.
+	url := testserver.NATSProcess(t)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		cfg := testConfig(url)
 		cfg.Bulk.MaxMsgs += int64(i) // a rolling change of the settings
+		cfg.TenantShares = 1 + i
 		q := connect(t, cfg)
 		wg.Go(func() {
 			if err := q.EnsureStreams(t.Context()); err != nil {
@@ -90,8 +92,13 @@ func TestEnsureStreamsAndConsumersInManyProcessesAtOnce(t *testing.T) {
 	for _, i := range []int64{7, 3} { // one after the other, the order does not count
 		cfg := testConfig(url)
 		cfg.Bulk.MaxMsgs += i
-		if err := connect(t, cfg).EnsureStreams(t.Context()); err != nil {
+		cfg.TenantShares = 1 + int(i)
+		q := connect(t, cfg)
+		if err := q.EnsureStreams(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if all := sources(t, q, job.Bulk, "digits"); len(all) != 8 {
+			t.Errorf("with a setting of %d shares: expected the largest of the settings, 8, got %d", cfg.TenantShares, len(all))
 		}
 	}
 	_, js := operator(t, url)
@@ -175,7 +182,7 @@ func TestAConsumerNeedsItsStream(t *testing.T) {
 	if err := q.EnsureConsumer(t.Context(), job.Bulk, "digits"); err == nil || !strings.Contains(err.Error(), "EnsureStreams") {
 		t.Errorf("consumer: expected an error that says what to do, got %v", err)
 	}
-	if _, err := q.Source(t.Context(), job.Bulk, "digits"); err == nil || !strings.Contains(err.Error(), "EnsureConsumer") {
+	if _, err := q.Sources(t.Context(), job.Bulk, "digits"); err == nil || !strings.Contains(err.Error(), "EnsureConsumer") {
 		t.Errorf("source: expected an error that says what to do, got %v", err)
 	}
 }

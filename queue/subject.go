@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/sheafml/sheaf/job"
@@ -41,8 +42,9 @@ func subject(lane job.Lane, model, tenant string) string {
 	return subjectRoot + lane.String() + "." + token(model) + "." + token(tenant)
 }
 
-// parseSubject is the inverse of subject.
+// parseSubject is the inverse of subject. It reads the form that is stored too, which has the share at its end.
 func parseSubject(s string) (lane job.Lane, model, tenant string, ok bool) {
+	s, _ = cutShare(s)
 	rest, ok := strings.CutPrefix(s, subjectRoot)
 	if !ok {
 		return 0, "", "", false
@@ -66,4 +68,17 @@ func parseSubject(s string) (lane job.Lane, model, tenant string, ok bool) {
 		return 0, "", "", false
 	}
 	return lane, model, tenant, true
+}
+
+// cutShare splits a stored subject into the one that it was published under and its share, which is 0 if it has none.
+func cutShare(s string) (published string, share int) {
+	if strings.Count(s, ".") != 4 {
+		return s, 0
+	}
+	at := strings.LastIndexByte(s, '.')
+	n, err := strconv.Atoi(s[at+1:])
+	if err != nil || n < 0 || n >= MaxTenantShares || strconv.Itoa(n) != s[at+1:] {
+		return s, 0
+	}
+	return s[:at], n
 }

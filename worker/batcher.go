@@ -13,6 +13,8 @@ import (
 //
 // A batch is closed when it is full, or when there is no reason to wait: without a maxDelay at once, else when the
 // oldest job in it has waited so long. While no instance is free nothing is closed, and the next batch forms by itself.
+//
+// Whose rows are next within a lane is for its fairQueue to say, how many bulk rows a run may have for its slice.
 type batcher struct {
 	signature *model.Signature
 	maxRows   int
@@ -22,7 +24,8 @@ type batcher struct {
 	// canceled reports whether a job is known to be canceled; nil if none is.
 	canceled func(job.ID) bool
 
-	lanes  [2]taskList
+	lanes  [2]fairQueue
+	slice  bulkSlice
 	groups map[uint64]*group // those with waiting jobs, and the one used last
 	last   *group            // most jobs are of the same group as the one before
 	seed   maphash.Seed
@@ -31,12 +34,6 @@ type batcher struct {
 
 	alone     soloQueue
 	aloneNext bool // whose turn it is, if both kinds wait
-}
-
-// taskList is the waiting tasks of one lane in the order of arrival.
-type taskList struct {
-	oldest, newest *task
-	rows           int // not yet in a batch
 }
 
 // batch is what is run at once: a closed batch belongs to one runner.
@@ -48,7 +45,7 @@ type batch struct {
 	canceled []*task // found canceled then
 	solo     bool
 	closed   time.Time
-	left     [2]int // rows that left the buffer of each lane
+	left     []int // rows that left the buffer of each fetcher
 }
 
 // part is the rows of one job that are in a batch: all of them unless the job is split.
@@ -64,6 +61,7 @@ func newBatcher(info *model.Info, maxRows int, maxDelay time.Duration, reserve f
 	}
 	return &batcher{
 		signature: &info.Signature, maxRows: maxRows, maxDelay: maxDelay, reserve: reserve,
+		lanes:  [2]fairQueue{newFairQueue(maxRows), newFairQueue(maxRows)},
 		groups: make(map[uint64]*group), seed: maphash.MakeSeed(),
 	}
 }
@@ -78,13 +76,15 @@ func (b *batcher) add(t *task) {
 		return
 	}
 	g := b.groupOf(t.job)
-	t.group = g
 	wasFull := g.rows() >= b.maxRows
-	g.push(t.job.Lane, t)
+	g.lanes[t.job.Lane].rows += t.rows
 	if !wasFull && g.rows() >= b.maxRows {
 		b.full++
 	}
-	b.lanes[t.job.Lane].push(t)
+	b.lanes[t.job.Lane].add(t, g)
+	if t.job.Lane == job.Interactive {
+		b.slice.saw(t.message.taken)
+	}
 }
 
 // groupOf finds the group of a job, or makes it.
@@ -137,98 +137,103 @@ func (b *batcher) empty() bool {
 
 // ready reports whether a free instance should be given a batch now. Once true it stays true until fill.
 func (b *batcher) ready(now time.Time) bool {
-	if b.alone.ready() {
+	if b.alone.ready() || b.full > 0 {
 		return true
 	}
-	_, _, ok := b.choose(now)
-	return ok
+	for i := range b.lanes {
+		if t := b.lanes[i].oldest; t != nil && (b.maxDelay == 0 || now.Sub(t.message.taken) >= b.maxDelay) {
+			return true
+		}
+	}
+	return false
 }
 
 // wakeAt returns when ready may become true by the passing of time alone.
 func (b *batcher) wakeAt() (at time.Time, ok bool) {
-	for _, l := range &b.lanes {
-		if l.oldest == nil {
+	for i := range b.lanes {
+		oldest := b.lanes[i].oldest
+		if oldest == nil {
 			continue
 		}
-		if t := l.oldest.message.taken.Add(b.maxDelay); !ok || t.Before(at) {
+		if t := oldest.message.taken.Add(b.maxDelay); !ok || t.Before(at) {
 			at, ok = t, true
 		}
 	}
 	return at, ok
 }
 
-// choose returns the lane and the group that the next batch starts with.
-func (b *batcher) choose(now time.Time) (job.Lane, *group, bool) {
+// choose returns the lane and the strand that the next batch starts with.
+func (b *batcher) choose(now time.Time, limit int) (job.Lane, *strand) {
 	lead, other := job.Interactive, job.Bulk
-	if b.bulkFirst() {
+	if b.bulkFirst(limit) {
 		lead, other = other, lead
 	}
 	for _, lane := range [...]job.Lane{lead, other} {
-		t := b.lanes[lane].oldest
-		if t == nil {
-			continue
+		s := b.lanes[lane].lead()
+		if s != nil && !b.due(s, now) {
+			// Jobs that may wait for company do not hold up those that have waited, or have found theirs.
+			s = b.lanes[lane].leadOf(func(s *strand) bool { return b.due(s, now) })
 		}
-		if b.maxDelay == 0 || t.group.rows() >= b.maxRows || now.Sub(t.message.taken) >= b.maxDelay {
-			return lane, t.group, true
+		if s != nil {
+			return lane, s
 		}
 	}
-	if b.full == 0 {
-		return 0, nil, false
-	}
-	return b.chooseFull(lead, other)
+	return 0, nil
 }
 
-// chooseFull finds a full group behind jobs that still wait for company. This is rare, so a walk will do.
-func (b *batcher) chooseFull(lanes ...job.Lane) (job.Lane, *group, bool) {
-	for _, lane := range lanes {
-		for t := b.lanes[lane].oldest; t != nil; t = t.later {
-			if t.group.rows() >= b.maxRows {
-				return lane, t.group, true
-			}
-		}
-	}
-	return 0, nil, false
+// due reports whether the strand has no reason to wait.
+func (b *batcher) due(s *strand, now time.Time) bool {
+	return b.maxDelay == 0 || s.group.rows() >= b.maxRows || now.Sub(s.head.message.taken) >= b.maxDelay
 }
 
 // bulkFirst reports whether the next batch starts with bulk: there is nothing else, or bulk has saved up the rows.
-func (b *batcher) bulkFirst() bool {
-	bulk := b.lanes[job.Bulk].oldest
+func (b *batcher) bulkFirst(limit int) bool {
+	bulk := b.lanes[job.Bulk].lead()
 	if bulk == nil {
 		return false
 	}
 	if b.lanes[job.Interactive].oldest == nil {
 		return true
 	}
-	return b.credit >= float64(min(b.maxRows, bulk.group.lanes[job.Bulk].rows))
+	rows := min(b.maxRows, bulk.group.lanes[job.Bulk].rows, max(limit, bulk.head.rows))
+	return b.credit >= float64(rows)
 }
 
 // fill closes a batch into dst, which keeps its memory. It must only be called when ready says so.
 func (b *batcher) fill(now time.Time, dst *batch) {
-	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], canceled: dst.canceled[:0], closed: now}
-	lane, g, ok := b.choose(now)
-	if b.alone.ready() && (b.aloneNext || !ok) {
+	clear(dst.left)
+	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], canceled: dst.canceled[:0], left: dst.left, closed: now}
+	run, more := b.slice.limits(now, b.maxRows)
+	lane, lead := b.choose(now, run)
+	if b.alone.ready() && (b.aloneNext || lead == nil) {
 		b.aloneNext = false
 		b.fillAlone(now, dst)
 		return
 	}
 	b.aloneNext = true
-	if !ok {
+	if lead == nil {
 		return
 	}
+	g, of := lead.group, lead.tenant
 	dst.outputs = g.outputs
 	bulkWaits := b.lanes[job.Bulk].oldest != nil && b.lanes[job.Interactive].oldest != nil
 	bulkRows := 0
 	if lane == job.Bulk {
-		bulkRows = b.take(g, job.Bulk, b.maxRows, now, dst)
+		bulkRows = b.take(g, job.Bulk, run, now, dst)
 		b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst)
 	} else {
 		// The rows that bulk has saved up are kept free for it, as far as bulk of this group is there to use them.
-		reserved := max(0, min(int(b.credit), g.lanes[job.Bulk].rows, b.maxRows-1))
+		reserved := max(0, min(int(b.credit), g.lanes[job.Bulk].rows, b.maxRows-1, more))
 		b.take(g, job.Interactive, b.maxRows-reserved, now, dst)
-		bulkRows = b.take(g, job.Bulk, b.maxRows-dst.rows, now, dst)
+		bulkRows = b.take(g, job.Bulk, min(b.maxRows-dst.rows, more), now, dst)
 		b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst)
 	}
 	b.account(bulkWaits, dst.rows, bulkRows)
+	// A run has a price whatever its rows. Who has it for few rows pays for free places too, or jobs of ever other
+	// groups would win the instances with a run each.
+	if dst.rows > 0 {
+		b.lanes[lane].charge(of, min(b.slice.fixedRows(b.maxRows), b.maxRows-dst.rows))
+	}
 	if g != b.last && g.rows() == 0 {
 		b.forget(g)
 	}
@@ -240,127 +245,118 @@ func (b *batcher) account(bulkWaits bool, rows, bulkRows int) {
 		b.credit = 0
 		return
 	}
-	b.credit = max(0, min(b.credit+b.reserve*float64(rows)-float64(bulkRows), float64(b.maxRows)))
+	b.credit = max(0, min(b.credit+b.reserve*float64(rows)-float64(bulkRows), 2*float64(b.maxRows)))
 }
 
-// take moves rows of the group's lane into the batch, in the order of arrival, and returns how many. A job of at most
+// take moves rows of the group's lane into the batch, of each tenant in turn, and returns how many. A job of at most
 // maxRows rows is never cut, a larger one wherever the batch is full. A first job is always taken.
-func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *batch) int {
-	taken := 0
-	for room > 0 {
-		t := g.lanes[lane].head
-		if t == nil || b.single && len(dst.parts) > 0 {
+func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *batch) (taken int) {
+	q, order := &b.lanes[lane], &g.lanes[lane].turns
+	for taken < room {
+		s := order.first()
+		if s == nil {
 			break
 		}
-		left := t.rows - t.next
-		switch {
-		case t.abandoned():
-			b.leave(g, lane, left, dst)
-			t.next = t.rows
-		case t.next == 0 && t.expired(now):
-			dst.expired = append(dst.expired, t)
-			b.leave(g, lane, left, dst)
-			t.next = t.rows
-		case b.canceled != nil && b.canceled(t.job.ID):
-			dst.canceled = append(dst.canceled, t)
-			b.leave(g, lane, left, dst)
-			t.next = t.rows
-		case left > room && t.rows <= b.maxRows && dst.rows > 0:
-			return taken
-		default:
-			n := left
-			if t.rows > b.maxRows {
-				n = min(left, room)
-			}
-			dst.parts = append(dst.parts, part{task: t, from: t.next, rows: n})
-			dst.rows += n
-			room -= n
-			taken += n
-			t.next += n
-			b.leave(g, lane, n, dst)
+		end := room
+		if len(order.list) > 1 {
+			end = min(room, taken+q.turn(s.tenant))
 		}
-		if t.next == t.rows {
-			g.pop(lane)
-			b.lanes[lane].remove(t)
-			t.group = nil
+		rows, closed := b.takeTurn(s, lane, room-taken, end-taken, now, dst)
+		taken += rows
+		q.charge(s.tenant, rows)
+		if s.head == nil {
+			q.retire(s, lane)
+		}
+		if closed {
+			break
 		}
 	}
 	return taken
 }
 
+// takeTurn moves rows of one strand, in the order of arrival, until it has given as many as its turn has or is empty.
+// It reports whether nothing more must come to the batch.
+func (b *batcher) takeTurn(s *strand, lane job.Lane, room, turn int, now time.Time, dst *batch) (taken int, closed bool) {
+	q, gone := &b.lanes[lane], 0
+	for taken < turn && s.head != nil && !closed {
+		t := s.head
+		n := t.rows - t.next
+		switch {
+		case b.single && len(dst.parts) > 0:
+			closed = true
+			continue
+		case t.abandoned():
+		case t.next == 0 && t.expired(now):
+			dst.expired = append(dst.expired, t)
+		case b.canceled != nil && b.canceled(t.job.ID):
+			dst.canceled = append(dst.canceled, t)
+		case n > room-taken && t.rows <= b.maxRows && dst.rows > 0:
+			closed = true
+			continue
+		default:
+			if t.rows > b.maxRows {
+				n = min(n, room-taken)
+			}
+			dst.parts = append(dst.parts, part{task: t, from: t.next, rows: n})
+			dst.rows += n
+			taken += n
+		}
+		gone += n
+		dst.leave(t, n)
+		if t.next += n; t.next == t.rows {
+			q.pop(s)
+		}
+	}
+	b.leave(s.group, lane, gone)
+	return taken, closed
+}
+
 // leave counts rows that no longer wait.
-func (b *batcher) leave(g *group, lane job.Lane, rows int, dst *batch) {
+func (b *batcher) leave(g *group, lane job.Lane, rows int) {
 	wasFull := g.rows() >= b.maxRows
 	g.lanes[lane].rows -= rows
 	b.lanes[lane].rows -= rows
-	dst.left[lane] += rows
 	if wasFull && g.rows() < b.maxRows {
 		b.full--
 	}
 }
 
-// fillAlone makes a batch of one redelivered job, or of a piece of it if it is larger than a batch.
+// leave counts rows that left the buffer of the fetcher that the task came from.
+func (d *batch) leave(t *task, rows int) {
+	from := t.message.from
+	for len(d.left) <= from {
+		d.left = append(d.left, 0)
+	}
+	d.left[from] += rows
+}
+
+// fillAlone makes a batch of one redelivered job. One that is larger than a batch has several parts, which are run one
+// after the other: nobody else's rows come between them.
 func (b *batcher) fillAlone(now time.Time, dst *batch) {
 	dst.solo = true
-	t := b.alone.current()
-	left := t.rows - t.next
-	n := min(left, b.maxRows)
+	t := b.alone.start()
 	switch {
-	case t.abandoned():
-		n = left
-	case t.next == 0 && t.expired(now):
+	case t.expired(now):
 		dst.expired = append(dst.expired, t)
-		n = left
 	case b.canceled != nil && b.canceled(t.job.ID):
 		dst.canceled = append(dst.canceled, t)
-		n = left
 	default:
 		dst.outputs, _ = b.signature.OutputIndices(t.job.Outputs)
-		dst.parts = append(dst.parts, part{task: t, from: t.next, rows: n})
-		dst.rows = n
+		for from := 0; from < t.rows; from += b.maxRows {
+			dst.parts = append(dst.parts, part{task: t, from: from, rows: min(t.rows-from, b.maxRows)})
+		}
+		dst.rows = t.rows
 	}
-	t.next += n
-	dst.left[t.job.Lane] += n
-	b.alone.start(t.next == t.rows)
+	t.next = t.rows
+	dst.leave(t, t.rows)
 }
 
 // drain gives every task that waits to fn, also those of which some rows are in a batch already, and forgets them.
 func (b *batcher) drain(fn func(*task)) {
 	for i := range b.lanes {
-		for t := b.lanes[i].oldest; t != nil; {
-			later := t.later
-			t.later, t.earlier, t.sameGroup, t.group = nil, nil, nil, nil
-			fn(t)
-			t = later
-		}
-		b.lanes[i] = taskList{}
+		b.lanes[i].drain(b.maxRows, fn)
 	}
 	b.alone.drain(fn)
 	clear(b.groups)
 	b.last, b.full, b.credit = nil, 0, 0
-}
-
-func (l *taskList) push(t *task) {
-	t.earlier, t.later = l.newest, nil
-	if l.newest == nil {
-		l.oldest = t
-	} else {
-		l.newest.later = t
-	}
-	l.newest = t
-	l.rows += t.rows - t.next
-}
-
-func (l *taskList) remove(t *task) {
-	if t.earlier == nil {
-		l.oldest = t.later
-	} else {
-		t.earlier.later = t.later
-	}
-	if t.later == nil {
-		l.newest = t.earlier
-	} else {
-		t.later.earlier = t.earlier
-	}
-	t.later, t.earlier = nil, nil
 }

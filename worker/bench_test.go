@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,8 +50,8 @@ type endlessBroker struct {
 	done    func()
 }
 
-func (b *endlessBroker) Open(_ context.Context, lane job.Lane, model string) (source, error) {
-	return &endlessSource{broker: b, lane: lane, model: model}, nil
+func (b *endlessBroker) Open(_ context.Context, lane job.Lane, model string) ([]source, error) {
+	return []source{&endlessSource{broker: b, lane: lane, model: model}}, nil
 }
 
 func (b *endlessBroker) NotifyDone([]job.ID) error { return nil }
@@ -105,4 +106,38 @@ func (acceptAll) Finish(_ context.Context, entries []resultstore.Entry) ([]resul
 		outcomes[i].Won = true
 	}
 	return outcomes, nil
+}
+
+// BenchmarkBatcher measures what the batcher spends on a job of one row: putting it in, and taking it into a batch of 64.
+// The jobs come in runs of 16 of a tenant, as messages bring them, and 1,024 wait.
+func BenchmarkBatcher(b *testing.B) {
+	for _, tenants := range []int{1, 2, 16, 256} {
+		b.Run(strconv.Itoa(tenants), func(b *testing.B) {
+			const backlog = 1024
+			batcher := testBatcher(64, 0, 0.1)
+			tasks := make([]*task, backlog+64)
+			for i := range tasks {
+				tasks[i] = interactive(1)
+				tasks[i].job.Tenant = strconv.Itoa(i / 16 % tenants)
+			}
+			for _, t := range tasks[:backlog] {
+				batcher.add(t)
+			}
+			spare := tasks[backlog:]
+			var out batch
+			b.ReportAllocs()
+			for n := 0; n < b.N; {
+				for _, t := range spare {
+					t.next = 0
+					batcher.add(t)
+				}
+				batcher.fill(start, &out)
+				spare = spare[:0]
+				for _, p := range out.parts {
+					spare = append(spare, p.task)
+				}
+				n += len(spare)
+			}
+		})
+	}
 }

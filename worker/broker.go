@@ -20,15 +20,19 @@ type Results interface {
 // broker is what a worker needs of the queue.
 type broker interface {
 	EnsureConsumer(ctx context.Context, lane job.Lane, model string) error
-	Open(ctx context.Context, lane job.Lane, model string) (source, error)
+	// Open returns the sources of a lane and model, one for each share of its tenants.
+	Open(ctx context.Context, lane job.Lane, model string) ([]source, error)
 	Announce(ctx context.Context, key string, value []byte) error
-	DeadLetter(ctx context.Context, d *queue.Delivery, ids []job.ID, reason string) error
+	DeadLetter(ctx context.Context, d *queue.Delivery, ids []job.ID, reason string, history ...string) error
+	OnCanceled(fn func(ids []job.ID)) (stop func(), err error)
 	NotifyDone(ids []job.ID) error
 	Reply(subject string, header map[string]string, body []byte) error
 	Ready(ctx context.Context) error
+	// Connected reports whether there is a connection at all.
+	Connected() bool
 }
 
-// source is where the messages of one lane and model come from.
+// source is where the messages of one lane, model and share come from.
 type source interface {
 	Fetch(ctx context.Context, limit int, wait time.Duration, fn func(*queue.Delivery, lease)) (int, error)
 	AckWait() time.Duration
@@ -44,12 +48,16 @@ type lease interface {
 // jetStream is the broker that a *queue.Queue is.
 type jetStream struct{ *queue.Queue }
 
-func (j jetStream) Open(ctx context.Context, lane job.Lane, model string) (source, error) {
-	s, err := j.Source(ctx, lane, model)
+func (j jetStream) Open(ctx context.Context, lane job.Lane, model string) ([]source, error) {
+	shares, err := j.Sources(ctx, lane, model)
 	if err != nil {
 		return nil, err
 	}
-	return jetStreamSource{s}, nil
+	sources := make([]source, len(shares))
+	for i, s := range shares {
+		sources[i] = jetStreamSource{s}
+	}
+	return sources, nil
 }
 
 type jetStreamSource struct{ *queue.Source }

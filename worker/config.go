@@ -12,19 +12,26 @@ import (
 type Config struct {
 	// DrainTimeout is how long batches in flight may take to finish after a shutdown began.
 	DrainTimeout time.Duration
-	// MaxAttempts is how often a job is tried before it is given up: a failed record and a dead letter.
+	// MaxAttempts is how often a job is tried before it is given up: a failed record and a dead letter. See Retry, which
+	// a model may have of its own.
 	MaxAttempts int
 	// Limits bounds what is believed of a message.
 	Limits job.Limits
 	// ReserveBulk is the share of rows that the bulk lane gets while both lanes have work, 0 to 0.5.
 	// Beyond it, bulk only fills what interactive batches leave free.
 	ReserveBulk float64
+	// BulkSlice bounds the time that bulk rows add to a run, or that a run of bulk alone takes, while interactive jobs come,
+	// because nothing ends a run that has begun; but when it is bulk's turn it gets one job at least. It is for models that
+	// take milliseconds a row, and costs those that gain by large batches some throughput of bulk meanwhile. 0 is no bound.
+	BulkSlice time.Duration
 	// Ahead is how much work, in time at the measured speed, is fetched before it is needed, for each lane of a model.
 	// At least two batches are held ahead.
 	Ahead time.Duration
 	// LeaseFraction bounds Ahead: no more work is held than fits into this share of a lease (AckWait).
 	LeaseFraction float64
-	// BufferBytes bounds the messages held ahead for one lane of a model, by their size.
+	// BufferBytes bounds the messages held ahead for one lane of a model, by their size. Like Ahead it is divided among the
+	// shares of tenants that have more to bring than fits, and exceeded, up to 2.7 times with 8 shares, while their number
+	// changes.
 	BufferBytes int
 	// Settlers is how many batches of a model may be written to the result store while all its instances compute.
 	Settlers int
@@ -34,13 +41,17 @@ type Config struct {
 	// FetchWait is how long one request for messages waits when there are none.
 	FetchWait time.Duration
 	// RetryDelay is the delay of a redelivery after a failure that may pass, such as memory running out. It doubles with
-	// each attempt up to RetryDelayMax; the actual delay is between half of it and all of it.
+	// each attempt up to RetryDelayMax; the actual delay is between half of it and all of it, and ends with the job's
+	// deadline at the latest.
 	RetryDelay    time.Duration
 	RetryDelayMax time.Duration
 	// OutageDelay is the pause after a failed request to NATS or to the result store. It doubles up to OutageDelayMax,
 	// with jitter as above.
 	OutageDelay    time.Duration
 	OutageDelayMax time.Duration
+	// SweepInterval is how often, on average, the lanes are searched for messages that JetStream has given up and nobody
+	// heard of.
+	SweepInterval time.Duration
 }
 
 // DefaultConfig returns the settings that fit most models.
@@ -50,6 +61,7 @@ func DefaultConfig() Config {
 		MaxAttempts:    5,
 		Limits:         job.DefaultLimits(),
 		ReserveBulk:    0.1,
+		BulkSlice:      5 * time.Millisecond,
 		Ahead:          50 * time.Millisecond,
 		LeaseFraction:  0.1,
 		BufferBytes:    64 << 20,
@@ -60,6 +72,7 @@ func DefaultConfig() Config {
 		RetryDelayMax:  5 * time.Second,
 		OutageDelay:    50 * time.Millisecond,
 		OutageDelayMax: 2 * time.Second,
+		SweepInterval:  time.Minute,
 	}
 }
 
@@ -77,16 +90,20 @@ func (c *Config) Validate() error {
 		{"FetchWait", c.FetchWait},
 		{"RetryDelay", c.RetryDelay},
 		{"OutageDelay", c.OutageDelay},
+		{"SweepInterval", c.SweepInterval},
 	} {
 		if d.value <= 0 {
 			bad("%s is %v: it must be positive", d.name, d.value)
 		}
 	}
-	if c.MaxAttempts < 1 {
-		bad("MaxAttempts is %d: a job needs at least one attempt", c.MaxAttempts)
+	if c.MaxAttempts < 1 || c.MaxAttempts > attemptsLimit {
+		bad("MaxAttempts is %d: expected 1 to %d", c.MaxAttempts, attemptsLimit)
 	}
 	if c.ReserveBulk < 0 || c.ReserveBulk > 0.5 {
 		bad("ReserveBulk is %v: expected a share between 0 and 0.5", c.ReserveBulk)
+	}
+	if c.BulkSlice < 0 {
+		bad("BulkSlice is %v: it must not be negative; 0 is no bound", c.BulkSlice)
 	}
 	if c.LeaseFraction <= 0 || c.LeaseFraction > 1 {
 		bad("LeaseFraction is %v: expected a share above 0 and at most 1", c.LeaseFraction)

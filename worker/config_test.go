@@ -18,12 +18,12 @@ func TestDefaultConfigIsValid(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	err := (&Config{MaxAttempts: -1, ReserveBulk: 0.6, Settlers: -1, RetryDelay: 2, RetryDelayMax: 1}).Validate()
+	err := (&Config{MaxAttempts: -1, ReserveBulk: 0.6, BulkSlice: -1, Settlers: -1, RetryDelay: 2, RetryDelayMax: 1}).Validate()
 	if err == nil {
 		t.Fatal("no fault found")
 	}
 	for _, name := range []string{
-		"DrainTimeout", "MaxAttempts", "ReserveBulk", "Ahead", "LeaseFraction", "BufferBytes", "Settlers", "RunTimeout", "FetchWait",
+		"DrainTimeout", "MaxAttempts", "ReserveBulk", "BulkSlice", "Ahead", "LeaseFraction", "BufferBytes", "Settlers", "RunTimeout", "FetchWait",
 		"RetryDelayMax", "OutageDelay", "MaxBytes",
 	} {
 		if !strings.Contains(err.Error(), name) {

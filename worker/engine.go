@@ -12,11 +12,12 @@ import (
 	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/resultstore"
 )
 
 // engine serves one model: the stages of its pipeline and the channels between them.
 //
-//	fetcher ──in──▶ batch loop ──idle/given──▶ runners ──▶ settle
+//	fetchers ──in──▶ batch loop ──idle/given──▶ runners ──▶ settle
 //	   └──aside──▶ triage ──in──▲
 type engine struct {
 	cfg     *Config
@@ -30,18 +31,25 @@ type engine struct {
 	nats    *outage
 	tokens  *atomic.Uint64
 	reach   failpoint.Hook
+	retry   Retry
+	largest int    // record that the result store takes, in bytes
+	name    string // of this worker, in the history of a job
+	cancels *cancels
+	quiet   *quiet
 
 	in       chan *message
-	aside    chan *message
+	aside    *sideline     // what needs triage first
 	idle     chan *runner  // runners that hold an instance and want a batch
 	free     chan Instance // instances that compute nothing
 	soloDone chan struct{} // the job that was run alone is settled
 	stopped  chan struct{} // the batch loop makes no more batches
 
-	fetchers []*fetcher
+	fetchers []*fetcher      // for each lane one a share of its tenants
 	buffered [2]atomic.Int64 // rows for each lane, from the fetcher to the batch
-	single   atomic.Bool     // one job a batch, see stopBatching
-	speed    atomic.Int64    // nanoseconds a row takes, all instances together; 0 is not known yet
+	sharers  [2]atomic.Int32 // fetchers of each lane that had more waiting when they asked last
+	costs    costMeter
+	single   atomic.Bool  // one job a batch, see stopBatching
+	speed    atomic.Int64 // nanoseconds a row takes, all instances together; 0 is not known yet
 }
 
 // messagesWaiting is the room of the channels between stages. What bounds the buffer is the fetchers' count of rows.
@@ -51,8 +59,8 @@ func (p *Pool) newEngine(m *Model) *engine {
 	return &engine{
 		cfg: &p.cfg, model: m, info: &m.Info, broker: p.broker, results: p.results,
 		log: p.log.With(slog.String("model", m.Info.Name)), metrics: p.metrics.model(m.Info.Name),
-		store: p.store, nats: p.nats, tokens: &p.tokens, reach: p.reach,
-		in: make(chan *message, messagesWaiting), aside: make(chan *message, 2*maxWindow),
+		store: p.store, nats: p.nats, tokens: &p.tokens, reach: p.reach, retry: m.Retry.complete(&p.cfg), largest: resultstore.MaxRecordBytes, name: p.name, cancels: &p.cancels, quiet: &p.quiet,
+		in:   make(chan *message, messagesWaiting),
 		idle: make(chan *runner), free: make(chan Instance, m.Instances),
 		soloDone: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
@@ -64,15 +72,18 @@ func (e *engine) open(ctx context.Context, k *keeper) error {
 		if err := e.broker.EnsureConsumer(ctx, lane, e.info.Name); err != nil {
 			return fmt.Errorf("model %s, lane %s: %w", e.info.Name, lane, err)
 		}
-		src, err := e.broker.Open(ctx, lane, e.info.Name)
+		sources, err := e.broker.Open(ctx, lane, e.info.Name)
 		if err != nil {
 			return fmt.Errorf("model %s, lane %s: %w", e.info.Name, lane, err)
 		}
-		e.fetchers = append(e.fetchers, &fetcher{
-			engine: e, lane: lane, source: src, leases: k.open(src.AckWait()),
-			flow: newFlow(e.cfg, e.model.MaxRows, e.model.Instances, src.AckWait()), room: make(chan struct{}, 1),
-		})
+		for _, src := range sources {
+			e.fetchers = append(e.fetchers, &fetcher{
+				engine: e, lane: lane, index: len(e.fetchers), source: src, leases: k.open(src.AckWait()),
+				flow: newFlow(e.cfg, e.model.MaxRows, e.model.Instances, src.AckWait()), room: make(chan struct{}, 1),
+			})
+		}
 	}
+	e.aside = newSideline(len(e.fetchers))
 	for range e.model.Instances {
 		inst, err := e.model.NewInstance()
 		if err != nil {
@@ -112,7 +123,7 @@ func (e *engine) run(fetching, work context.Context) {
 		receivers.Go(func() { newRunner(e).run(work) })
 	}
 	senders.Wait()
-	close(e.aside)
+	e.aside.close()
 	receivers.Wait()
 }
 
@@ -120,6 +131,7 @@ func (e *engine) run(fetching, work context.Context) {
 func (e *engine) batchLoop(ctx context.Context) {
 	defer close(e.stopped)
 	b := newBatcher(e.info, e.model.MaxRows, e.model.MaxDelay, e.cfg.ReserveBulk)
+	b.slice.most = e.cfg.BulkSlice
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -138,9 +150,12 @@ func (e *engine) batchLoop(ctx context.Context) {
 			e.addAll(b, m)
 		case r := <-idle:
 			b.single = e.single.Load()
-			b.fill(time.Now(), &r.batch)
-			for lane, rows := range r.batch.left {
-				e.left(job.Lane(lane), rows)
+			now := time.Now()
+			b.canceled = e.cancels.lookup(now)
+			b.slice.cost = e.costs.load()
+			b.fill(now, &r.batch)
+			for from, rows := range r.batch.left {
+				e.left(from, rows)
 			}
 			r.given <- struct{}{}
 		case <-e.soloDone:
@@ -153,18 +168,11 @@ func (e *engine) batchLoop(ctx context.Context) {
 	}
 }
 
-// takeIn puts in what has come already, up to a full batch, so that no batch is closed while company waits at the door.
+// takeIn puts in all that has come already, so that no batch is closed while company waits at the door, or a tenant
+// whose turn it is.
 func (e *engine) takeIn(b *batcher) {
-	for b.lanes[job.Interactive].rows+b.lanes[job.Bulk].rows < b.maxRows {
-		select {
-		case m, ok := <-e.in:
-			if !ok {
-				return
-			}
-			e.addAll(b, m)
-		default:
-			return
-		}
+	for range len(e.in) { // nobody else receives
+		e.addAll(b, <-e.in)
 	}
 }
 
@@ -182,7 +190,7 @@ func (e *engine) addAll(b *batcher, m *message) {
 // emptyOut gives everything that is in no batch back to the queue, so that another worker can go on with it at once.
 func (e *engine) emptyOut(b *batcher) {
 	back := func(t *task) {
-		e.left(t.job.Lane, t.rows-t.next)
+		e.left(t.message.from, t.rows-t.next)
 		if t.claim() {
 			t.message.needRetry(0)
 			e.finished(t)
@@ -198,14 +206,16 @@ func (e *engine) emptyOut(b *batcher) {
 	}
 }
 
-// left says that rows of a lane are no longer buffered, so that its fetcher may ask for more.
-func (e *engine) left(lane job.Lane, rows int) {
+// left says that rows that a fetcher brought are no longer buffered, so that it may ask for more.
+func (e *engine) left(from, rows int) {
 	if rows == 0 {
 		return
 	}
-	e.metrics.buffered[lane].Set(float64(e.buffered[lane].Add(-int64(rows))))
+	f := e.fetchers[from]
+	f.buffered.Add(-int64(rows))
+	e.metrics.buffered[f.lane].Set(float64(e.buffered[f.lane].Add(-int64(rows))))
 	select {
-	case e.fetchers[lane].room <- struct{}{}:
+	case f.room <- struct{}{}:
 	default:
 	}
 }
@@ -262,10 +272,6 @@ func (e *engine) closeInstances() error {
 }
 
 func (e *engine) nextToken() uint64 { return e.tokens.Add(1) }
-
-func (e *engine) retryDelay(attempt int) time.Duration {
-	return backoff(max(0, attempt-1), e.cfg.RetryDelay, e.cfg.RetryDelayMax)
-}
 
 // stopBatching runs the model with one job at a time from now on: its outputs do not follow the batch axis, so the rows
 // of one job cannot be told from another's.

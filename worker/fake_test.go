@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -25,17 +26,23 @@ import (
 type fakeBroker struct {
 	ackWait time.Duration
 
-	mu      sync.Mutex
-	waiting [2][]*fakeMessage
-	arrived [2]chan struct{}
-	all     []*fakeMessage
-	dead    []string
-	done    []job.ID
-	replies []fakeReply
-	down    error
-	fetches int
+	mu         sync.Mutex
+	waiting    [2][]*fakeMessage
+	arrived    [2]chan struct{}
+	all        []*fakeMessage
+	dead       []string
+	histories  [][]string // of the dead letters
+	onCanceled func([]job.ID)
+	done       []job.ID
+	replies    []fakeReply
+	down       error
+	fetches    int
 
+	sources []*fakeSource
+
+	linked      bool // although it is down: the connection stands and no stream answers
 	buryFails   error
+	lapse       bool // leases end, as the real ones do
 	extendFails error
 }
 
@@ -57,6 +64,7 @@ type fakeMessage struct {
 	held     bool
 	delays   []time.Duration
 	renewals int
+	expires  time.Time // when the server takes the lease to be over
 }
 
 func newFakeBroker() *fakeBroker {
@@ -80,27 +88,51 @@ func (b *fakeBroker) publishMessage(m *fakeMessage) *fakeMessage {
 
 func (b *fakeBroker) put(m *fakeMessage) {
 	b.waiting[m.lane] = append(b.waiting[m.lane], m)
+	b.wake(m.lane)
+}
+
+func (b *fakeBroker) wake(lane job.Lane) {
 	select {
-	case b.arrived[m.lane] <- struct{}{}:
+	case b.arrived[lane] <- struct{}{}:
 	default:
 	}
 }
 
 func (b *fakeBroker) EnsureConsumer(context.Context, job.Lane, string) error { return nil }
 func (b *fakeBroker) Announce(context.Context, string, []byte) error         { return nil }
-func (b *fakeBroker) Ready(context.Context) error                            { return nil }
-
-func (b *fakeBroker) Open(_ context.Context, lane job.Lane, model string) (source, error) {
-	return &fakeSource{broker: b, lane: lane, model: model}, nil
+func (b *fakeBroker) Ready(context.Context) error {
+	return looked(b, func() error { return b.down })
 }
 
-func (b *fakeBroker) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.ID, reason string) error {
+func (b *fakeBroker) Connected() bool {
+	return looked(b, func() bool { return b.down == nil || b.linked })
+}
+
+func (b *fakeBroker) OnCanceled(fn func([]job.ID)) (func(), error) {
+	b.locked(func() { b.onCanceled = fn })
+	return func() {}, nil
+}
+
+// cancel tells the worker that the jobs are canceled.
+func (b *fakeBroker) cancel(ids ...job.ID) {
+	fn := looked(b, func() func([]job.ID) { return b.onCanceled })
+	fn(ids)
+}
+
+func (b *fakeBroker) Open(_ context.Context, lane job.Lane, model string) ([]source, error) {
+	s := &fakeSource{broker: b, lane: lane, model: model}
+	b.locked(func() { b.sources = append(b.sources, s) })
+	return []source{s}, nil
+}
+
+func (b *fakeBroker) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.ID, reason string, history ...string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.buryFails != nil {
 		return b.buryFails
 	}
 	b.dead = append(b.dead, fmt.Sprintf("%d %s", len(ids), reason))
+	b.histories = append(b.histories, history)
 	return nil
 }
 
@@ -129,6 +161,16 @@ type fakeSource struct {
 	broker *fakeBroker
 	lane   job.Lane
 	model  string
+	frozen bool // its worker is stopped
+}
+
+// freeze stops the workers that have opened sources so far from fetching, as SIGSTOP does.
+func (b *fakeBroker) freeze(frozen bool) {
+	b.locked(func() {
+		for _, s := range b.sources {
+			s.frozen = frozen
+		}
+	})
 }
 
 func (s *fakeSource) AckWait() time.Duration { return s.broker.ackWait }
@@ -142,11 +184,12 @@ func (s *fakeSource) Fetch(ctx context.Context, limit int, wait time.Duration, f
 		var batch []*fakeMessage
 		b := s.broker
 		b.mu.Lock()
-		down := b.down
-		if down == nil {
+		down, frozen := b.down, s.frozen
+		if down == nil && !frozen {
 			n := min(limit-came, len(b.waiting[s.lane]))
 			batch = append(batch, b.waiting[s.lane][:n]...)
 			b.waiting[s.lane] = b.waiting[s.lane][n:]
+			batch = slices.DeleteFunc(batch, func(m *fakeMessage) bool { return m.acked })
 			for _, m := range batch {
 				m.attempts++
 				m.held = true
@@ -157,13 +200,17 @@ func (s *fakeSource) Fetch(ctx context.Context, limit int, wait time.Duration, f
 			return came, down
 		}
 		for _, m := range batch {
-			fn(m.deliver(s.model), m)
+			fn(m.deliver(s.model), m.newLease())
 		}
 		if came += len(batch); came == limit {
 			return came, nil
 		}
 		select {
 		case <-s.broker.arrived[s.lane]:
+			if frozen {
+				s.broker.locked(func() { s.broker.wake(s.lane) })
+				takes(time.Millisecond)
+			}
 		case <-timer.C:
 			return came, nil
 		case <-ctx.Done():
@@ -180,6 +227,11 @@ func (m *fakeMessage) deliver(model string) *queue.Delivery {
 			Header: func(key string) string { return m.header[key] },
 		},
 	}
+}
+
+// deliveries returns how often the message was delivered.
+func (m *fakeMessage) deliveries() int {
+	return looked(m.broker, func() int { return m.attempts })
 }
 
 func (m *fakeMessage) Ack() error {
@@ -248,6 +300,9 @@ type fakeStore struct {
 	down       error         // what Finish and Get return
 	finishDown error         // what Finish returns
 	gate       chan struct{} // Finish waits for it, if there is one
+	slow       time.Duration // that Finish takes
+	writes     int           // calls of Finish
+	forgetful  int           // calls of Finish that write, and whose answer is lost
 }
 
 func newFakeStore() *fakeStore { return &fakeStore{records: make(map[job.ID][]byte)} }
@@ -259,8 +314,12 @@ func (s *fakeStore) Ping(context.Context) (err error) {
 
 func (s *fakeStore) Finish(ctx context.Context, entries []resultstore.Entry) ([]resultstore.Outcome, error) {
 	s.mu.Lock()
-	gate := s.gate
+	gate, slow := s.gate, s.slow
+	s.writes++
 	s.mu.Unlock()
+	if slow > 0 {
+		takes(slow)
+	}
 	if gate != nil {
 		select {
 		case <-gate:
@@ -275,12 +334,16 @@ func (s *fakeStore) Finish(ctx context.Context, entries []resultstore.Entry) ([]
 	}
 	outcomes := make([]resultstore.Outcome, len(entries))
 	for i, e := range entries {
-		if old, ok := s.records[e.ID]; ok {
+		if old, ok := s.records[e.ID]; ok && !bytes.Equal(old, e.Record) {
 			outcomes[i].Existing = old
 			continue
 		}
 		s.records[e.ID] = append([]byte(nil), e.Record...)
 		outcomes[i].Won = true
+	}
+	if s.forgetful > 0 {
+		s.forgetful--
+		return nil, resultstore.ErrUnavailable
 	}
 	return outcomes, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheafml/sheaf/internal/failpoint"
@@ -11,26 +13,33 @@ import (
 	"github.com/sheafml/sheaf/queue"
 )
 
-// fetcher brings the messages of one lane of a model. It decodes them, checks each job against the signature and passes
+// fetcher brings the messages of one lane of a model and one share of its tenants. It decodes them, checks each job against the signature and passes
 // them on: to the batch loop what can be run, to triage what needs the result store or the dead letters first.
 type fetcher struct {
 	engine *engine
 	lane   job.Lane
+	index  int // in engine.fetchers
 	source source
 	leases *leaseList
 	flow   flow
 	room   chan struct{} // the batch loop took rows
+
+	buffered atomic.Int64 // rows that it brought and that are in no batch yet
+	more     bool         // there was more waiting when it asked last
 }
 
-// asidePause is how long fetching rests while triage has much to do.
-const asidePause = 20 * time.Millisecond
+// While asideMost messages of a fetcher wait for triage, it rests for asidePause.
+const (
+	asideMost  = 64
+	asidePause = 20 * time.Millisecond
+)
 
 // run works until ctx ends.
 func (f *fetcher) run(ctx context.Context) {
 	e := f.engine
-	failures := 0
-	for ctx.Err() == nil {
-		limit := f.flow.ask(int(e.buffered[f.lane].Load()), e.perRow())
+	failures, told := 0, false
+	for e.store.wait(ctx) && e.nats.wait(ctx) { // what could not be settled must not be fetched
+		limit := f.flow.ask(int(f.buffered.Load()), e.perRow(), f.sharers())
 		if limit == 0 {
 			select {
 			case <-f.room:
@@ -38,24 +47,52 @@ func (f *fetcher) run(ctx context.Context) {
 			}
 			continue
 		}
-		if len(e.aside) > messagesWaiting {
+		if e.aside.waiting(f.index) >= asideMost {
 			// Triage is held up. What is fetched must not wait for it inside the fetch, where nobody keeps its lease.
 			pause(ctx, asidePause)
 			continue
 		}
 		came, err := f.source.Fetch(ctx, limit, e.cfg.FetchWait, func(d *queue.Delivery, l lease) { f.take(ctx, d, l) })
 		f.flow.fetched(limit, came)
+		f.sawMore(came >= limit)
 		switch {
 		case err == nil:
-			if ctx.Err() == nil {
-				e.nats.heal()
+			if told {
+				e.log.Info("fetching works again", slog.String("lane", f.lane.String()))
 			}
-			failures = 0
+			failures, told = 0, false
 		case ctx.Err() == nil:
-			e.nats.fail(err)
+			if !e.broker.Connected() {
+				e.nats.fail(err)
+			} else if !told {
+				told = true
+				e.log.Error("fetching fails; trying again until it works", slog.String("lane", f.lane.String()), slog.Any("error", err))
+			}
 			pause(ctx, backoff(failures, e.cfg.OutageDelay, e.cfg.OutageDelayMax))
 			failures++
 		}
+	}
+}
+
+// sharers returns how many fetchers share the buffer of the lane: those with more to bring than fits, and this one.
+func (f *fetcher) sharers() int {
+	n := int(f.engine.sharers[f.lane].Load())
+	if !f.more {
+		n++
+	}
+	return n
+}
+
+// sawMore notes whether more waits than was asked for.
+func (f *fetcher) sawMore(more bool) {
+	if more == f.more {
+		return
+	}
+	f.more = more
+	if more {
+		f.engine.sharers[f.lane].Add(1)
+	} else {
+		f.engine.sharers[f.lane].Add(-1)
 	}
 }
 
@@ -67,18 +104,18 @@ func (f *fetcher) take(ctx context.Context, d *queue.Delivery, l lease) {
 	if rows > 0 {
 		f.flow.message(rows, len(d.Envelope.Body))
 	}
-	e.buffered[f.lane].Add(int64(rows))
-	e.metrics.buffered[f.lane].Set(float64(e.buffered[f.lane].Load()))
+	f.buffered.Add(int64(rows))
+	e.metrics.buffered[f.lane].Set(float64(e.buffered[f.lane].Add(int64(rows))))
 	f.leases.add(m)
 	if d.Attempt > 1 {
 		e.metrics.redelivered[f.lane].Inc()
 	}
-	next := e.in
 	if m.needsTriage() {
-		next = e.aside
+		e.aside.put(m)
+		return
 	}
 	select {
-	case next <- m:
+	case e.in <- m:
 	case <-ctx.Done():
 		e.handBack(m)
 	}
@@ -100,7 +137,7 @@ func (m *message) needsTriage() bool {
 // open decodes the message and decides on each of its jobs. rows counts those that are to be run.
 func (f *fetcher) open(d *queue.Delivery, l lease) (m *message, rows int) {
 	e := f.engine
-	m = &message{delivery: d, lease: l, lane: f.lane, taken: time.Now(), leases: f.leases}
+	m = &message{delivery: d, lease: l, lane: f.lane, from: f.index, taken: time.Now(), leases: f.leases}
 	decoded, err := decode(&d.Envelope, e.cfg.Limits)
 	if err != nil {
 		m.undecodable = shorten(err.Error())
@@ -133,7 +170,10 @@ func decode(env *job.Envelope, lim job.Limits) (decoded []job.Decoded, err error
 // examine decides whether the job can be run, and counts its rows if it can.
 func (e *engine) examine(t *task, fault *job.Error) {
 	j := t.job
-	t.state = job.Failed
+	t.state, t.attempts = job.Failed, 1
+	if j.Deadline.IsZero() && e.info.Deadline > 0 {
+		j.Deadline = j.CreatedAt.Add(e.info.Deadline)
+	}
 	switch {
 	case fault != nil:
 		t.refused = fault
@@ -175,5 +215,5 @@ func (e *engine) unbuffer(m *message) {
 	for i := range m.tasks {
 		rows += m.tasks[i].rows
 	}
-	e.left(m.lane, rows)
+	e.left(m.from, rows)
 }

@@ -2,7 +2,7 @@ package worker
 
 import "time"
 
-// flow decides how many messages of one lane to ask for: enough that an instance never waits for a fetch, and no more
+// flow decides how many messages of one lane and share to ask for: enough that an instance never waits for a fetch, and no more
 // than can be computed soon, because a message that is held here can be computed by no other worker. It is a plain
 // data structure, owned by one fetcher.
 type flow struct {
@@ -32,8 +32,10 @@ func newFlow(cfg *Config, maxRows, instances int, ackWait time.Duration) flow {
 	}
 }
 
-// target returns how many rows to hold when computing one takes perRow, 0 if that is not known yet.
-func (f *flow) target(perRow time.Duration) int {
+// target returns how many rows to hold when computing one takes perRow, 0 if that is not known yet, and so many fetchers
+// share the buffer of the lane. What they hold together is about one target; as each change of their number finds the
+// buffers as they were, it may be up to 1 + 1/2 + … + 1/8, or 2.7, of them with eight, and a message each.
+func (f *flow) target(perRow time.Duration, sharers int) int {
 	rows := f.minRows
 	if perRow > 0 {
 		rows = max(rows, int(f.ahead/perRow))
@@ -41,13 +43,13 @@ func (f *flow) target(perRow time.Duration) int {
 	if f.bytesPerRow > 0 {
 		rows = min(rows, max(1, int(float64(f.maxBytes)/f.bytesPerRow)))
 	}
-	return rows
+	return max(1, rows/sharers)
 }
 
 // ask returns how many messages to ask for while so many rows are held, 0 for none now. It asks when half of the target
 // is used up, which is while there still is a batch.
-func (f *flow) ask(held int, perRow time.Duration) int {
-	target := f.target(perRow)
+func (f *flow) ask(held int, perRow time.Duration, sharers int) int {
+	target := f.target(perRow, sharers)
 	if held > target/2 {
 		return 0
 	}

@@ -106,7 +106,7 @@ func rowShape(shape []int64) []int64 {
 	return shape[1:]
 }
 
-// group is the waiting jobs of one key, for each lane in the order of arrival.
+// group is the waiting jobs of one key, in each lane a strand for each tenant.
 type group struct {
 	key     groupKey
 	hash    uint64
@@ -116,29 +116,8 @@ type group struct {
 }
 
 type groupLane struct {
-	head, tail *task
-	rows       int // not yet in a batch
+	turns turns
+	rows  int // not yet in a batch
 }
 
 func (g *group) rows() int { return g.lanes[job.Interactive].rows + g.lanes[job.Bulk].rows }
-
-func (g *group) push(lane job.Lane, t *task) {
-	l := &g.lanes[lane]
-	if l.tail == nil {
-		l.head = t
-	} else {
-		l.tail.sameGroup = t
-	}
-	l.tail = t
-	l.rows += t.rows - t.next
-}
-
-// pop removes the first task of the lane.
-func (g *group) pop(lane job.Lane) {
-	l := &g.lanes[lane]
-	t := l.head
-	l.head, t.sameGroup = t.sameGroup, nil
-	if l.head == nil {
-		l.tail = nil
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/sheafml/sheaf/internal/failpoint"
@@ -21,6 +22,7 @@ type runner struct {
 	given  chan struct{} // the batch loop has filled batch
 	input  model.Batch
 	ledger ledger
+	now    run // what is being computed
 
 	outputs []job.Tensor // of one part, as views of the batch's
 	shapes  [][]int64
@@ -40,6 +42,7 @@ func newRunner(e *engine) *runner {
 // run works until the batch loop has stopped.
 func (r *runner) run(ctx context.Context) {
 	e := r.engine
+	e.cancels.watch(&r.now)
 	for {
 		var inst Instance
 		select {
@@ -56,9 +59,22 @@ func (r *runner) run(ctx context.Context) {
 			return
 		}
 		e.metrics.inFlight.Add(float64(r.batch.rows))
-		inst = r.compute(ctx, inst)
-		e.free <- inst
-		e.settle(ctx, &r.ledger)
+		alone := r.batch.solo && len(r.batch.parts) > 0 && e.suspects(r.batch.parts[0].task)
+		if e.quiet.enter(ctx, alone) {
+			inst = r.compute(ctx, inst, alone)
+			e.free <- inst
+			if !alone {
+				e.quiet.leave(false)
+			}
+			e.settle(ctx, &r.ledger)
+			if alone {
+				e.quiet.leave(true) // not before it has its record: until then a death of the process is put down to it
+			}
+		} else {
+			e.free <- inst
+			r.giveBack()
+			e.settle(ctx, &r.ledger)
+		}
 		e.metrics.inFlight.Sub(float64(r.batch.rows))
 		e.measure(r.batch.rows, time.Since(r.batch.closed))
 		if r.batch.solo {
@@ -79,8 +95,38 @@ func (r *runner) forget() {
 	clear(r.outputs)
 }
 
+// dropLate takes the jobs out of the batch whose deadlines have passed while it waited for its turn in the process.
+func (r *runner) dropLate() {
+	if r.ledger.now.Sub(r.batch.closed) < lateAfter {
+		return
+	}
+	r.batch.parts = slices.DeleteFunc(r.batch.parts, func(p part) bool {
+		late := p.task.asm == nil && p.task.expired(r.ledger.now)
+		if late {
+			r.ledger.expire(p.task)
+		}
+		return late
+	})
+}
+
+// lateAfter is how long a closed batch has to have waited for its deadlines to be looked at again.
+const lateAfter = 50 * time.Millisecond
+
+// giveBack enters that nothing of the batch was run.
+func (r *runner) giveBack() {
+	r.ledger.begin()
+	for _, tasks := range [][]*task{r.batch.expired, r.batch.canceled} {
+		for _, t := range tasks {
+			r.ledger.giveBack(t, 0)
+		}
+	}
+	for i := range r.batch.parts {
+		r.ledger.giveBack(r.batch.parts[i].task, 0)
+	}
+}
+
 // compute runs the batch and writes the outcome of each job into the ledger. It returns the instance to go on with.
-func (r *runner) compute(ctx context.Context, inst Instance) Instance {
+func (r *runner) compute(ctx context.Context, inst Instance, alone bool) Instance {
 	r.ledger.begin()
 	for _, t := range r.batch.expired {
 		r.ledger.expire(t)
@@ -88,15 +134,26 @@ func (r *runner) compute(ctx context.Context, inst Instance) Instance {
 	for _, t := range r.batch.canceled {
 		r.ledger.cancel(t)
 	}
+	r.dropLate()
 	if len(r.batch.parts) == 0 {
 		return inst
 	}
-	if r.batch.solo && !r.engine.note(ctx, r.batch.parts[0]) {
-		r.ledger.giveBack(r.batch.parts[0].task, 0)
-		return inst
+	if r.batch.solo {
+		if ok, again := r.engine.note(ctx, r.batch.parts[0].task, alone); !ok {
+			r.ledger.giveBack(r.batch.parts[0].task, again)
+			return inst
+		}
 	}
 	r.engine.reach.Reach(failpoint.Checked)
-	inst = r.halve(ctx, inst, r.batch.parts)
+	if r.batch.solo {
+		for i := range r.batch.parts {
+			if !r.batch.parts[i].task.abandoned() {
+				inst = r.halve(ctx, inst, r.batch.parts[i:i+1])
+			}
+		}
+	} else {
+		inst = r.halve(ctx, inst, r.batch.parts)
+	}
 	r.engine.reach.Reach(failpoint.Inferred)
 	return inst
 }
@@ -110,16 +167,22 @@ func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instanc
 	switch {
 	case err == nil:
 		r.divide(parts, outputs, rows, took)
+	case errors.Is(err, errAllCanceled):
+		for i := range parts {
+			r.ledger.cancel(parts[i].task)
+		}
 	case ctx.Err() != nil:
 		for i := range parts {
-			r.ledger.giveBack(parts[i].task, 0)
+			r.ledger.stopped(parts[i].task)
 		}
-	case errors.Is(err, model.ErrResources), errors.Is(err, errSlow) && len(parts) > 1:
-		r.engine.log.Warn("a batch did not finish; its jobs will be tried again", slog.Int("jobs", len(parts)), slog.Any("error", err))
+	case errors.Is(err, errSlow) && len(parts) > 1:
+		r.engine.log.Warn("a batch did not finish; its jobs will be tried alone", slog.Int("jobs", len(parts)), slog.Any("error", err))
 		for i := range parts {
 			t := parts[i].task
-			r.ledger.giveBack(t, r.engine.retryDelay(t.message.delivery.Attempt))
+			r.ledger.tryAgain(t, r.engine.retryDelay(t.attempts), err.Error())
 		}
+	case errors.Is(err, model.ErrResources) && len(parts) == 1:
+		r.again(parts[0], rows, took, err)
 	case len(parts) == 1:
 		r.fail(parts[0], rows, took, err)
 	default:
@@ -145,11 +208,13 @@ func (r *runner) fail(p part, rows int, took time.Duration, err error) {
 const maxMessage = 1000
 
 // shorten cuts a message at a character, so that a record stays small and valid UTF-8.
-func shorten(s string) string {
-	if len(s) <= maxMessage {
+func shorten(s string) string { return shortenTo(s, maxMessage) }
+
+func shortenTo(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	cut := maxMessage
+	cut := limit
 	for cut > 0 && s[cut]&0xC0 == 0x80 {
 		cut--
 	}
@@ -168,27 +233,47 @@ func (e *panicError) Error() string { return fmt.Sprintf("the model's runtime pa
 func (r *runner) infer(ctx context.Context, inst Instance, parts []part) (outputs []job.Tensor, rows int, took time.Duration, err error) {
 	rows = r.gather(parts)
 	start := time.Now()
-	outputs, err = r.engine.inTime(ctx, inst, &r.input)
+	outputs, err = r.inTime(ctx, inst, parts)
 	took = time.Since(start)
 	r.ledger.now = start.Add(took) // when the jobs of this run were finished
 	r.engine.metrics.observeRun(rows, took)
 	if err != nil {
 		return nil, rows, took, err
 	}
+	r.engine.costs.observe(rows, took)
 	return outputs, rows, took, r.engine.checkOutputs(outputs, &r.input)
 }
 
 // errSlow is why a run was stopped that took longer than Config.RunTimeout.
 var errSlow = errors.New("the model took too long")
 
-func (e *engine) inTime(ctx context.Context, inst Instance, b *model.Batch) ([]job.Tensor, error) {
+// inTime runs r.input, which is the parts, until it is done, takes too long or nobody wants it any more.
+func (r *runner) inTime(ctx context.Context, inst Instance, parts []part) ([]job.Tensor, error) {
+	e := r.engine
 	limited, cancel := context.WithTimeoutCause(ctx, e.cfg.RunTimeout, errSlow)
 	defer cancel()
-	outputs, err := safely(limited, inst, b)
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+	limited, stop := context.WithCancelCause(limited)
+	defer stop(nil)
+	r.now.begin(parts, stop)
+	defer r.now.end()
+	if e.cancels.any() {
+		r.now.endIf(e.cancels.has) // of a notice that came since the batch was closed
+	}
+	if limited.Err() != nil {
+		return nil, context.Cause(limited)
+	}
+	outputs, err := safely(limited, inst, &r.input)
+	if err == nil || ctx.Err() != nil {
+		return outputs, err
+	}
+	switch cause := context.Cause(limited); {
+	case errors.Is(cause, errAllCanceled):
+		e.metrics.canceledRuns.Inc()
+		return nil, fmt.Errorf("%w (%w)", errAllCanceled, err) // with a panic, if it was one
+	case errors.Is(cause, errSlow):
 		return nil, fmt.Errorf("%w: it was stopped after %v", errSlow, e.cfg.RunTimeout)
 	}
-	return outputs, err
+	return nil, err
 }
 
 func safely(ctx context.Context, inst Instance, b *model.Batch) (outputs []job.Tensor, err error) {

@@ -30,6 +30,7 @@ type holding struct {
 	list       *leaseList
 	prev, next *message
 	renewed    time.Time
+	over       bool // nobody keeps it any more
 }
 
 // open makes a list. All are made before the keeper runs.
@@ -63,25 +64,45 @@ func (k *keeper) run(ctx context.Context) {
 }
 
 // renew extends the leases that are due. It stops at the first error, and nothing is lost: what was not extended
-// stays first.
+// stays first. Extend may have to wait for the network, so nobody waits for the list meanwhile.
 func (l *leaseList) renew(now time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for m := l.first; m != nil && now.Sub(m.held.renewed) >= l.ackWait/3; m = l.first {
+	for m := l.takeDue(now); m != nil; m = l.takeDue(now) {
 		err := m.lease.Extend()
-		l.unlink(m)
-		switch {
-		case errors.Is(err, queue.ErrLapsed):
-			// Another worker may hold the message by now. What is computed here still counts; only an ack may be sent.
-		case err != nil:
-			l.putFirst(m)
+		l.putBack(m, now, err)
+		// If it has lapsed another worker may hold the message by now. What is computed here still counts; only an ack
+		// may be sent.
+		if err != nil && !errors.Is(err, queue.ErrLapsed) {
 			return err
-		default:
-			m.held.renewed = now
-			l.putLast(m)
 		}
 	}
 	return nil
+}
+
+// takeDue takes the first message out of the list if its lease is due.
+func (l *leaseList) takeDue(now time.Time) *message {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.first
+	if m == nil || now.Sub(m.held.renewed) < l.ackWait/3 {
+		return nil
+	}
+	l.unlink(m)
+	return m
+}
+
+// putBack puts it in again: last if its lease was extended, first if that failed, and not at all if there is nothing to
+// keep any more.
+func (l *leaseList) putBack(m *message, now time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case m.held.over || errors.Is(err, queue.ErrLapsed):
+	case err != nil:
+		l.putFirst(m)
+	default:
+		m.held.renewed = now
+		l.putLast(m)
+	}
 }
 
 // add starts to keep the lease of m, which has just been delivered.
@@ -97,6 +118,7 @@ func (l *leaseList) remove(m *message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unlink(m)
+	m.held.over = true
 }
 
 // clear forgets all that is held and returns it.
@@ -146,5 +168,5 @@ func (l *leaseList) unlink(m *message) {
 	} else {
 		m.held.next.held.prev = m.held.prev
 	}
-	m.held = holding{renewed: m.held.renewed}
+	m.held = holding{renewed: m.held.renewed, over: m.held.over}
 }

@@ -10,16 +10,17 @@ import (
 // ledger collects the outcomes of one batch until settle writes them. Its memory is used again for the next batch: the
 // records of all jobs are encoded into one buffer.
 type ledger struct {
-	engine   *engine
-	records  []byte
-	lines    []line
-	returned []returned
-	entries  []resultstore.Entry // settle's
-	owners   []int               // settle's: the line that each entry belongs to
-	ids      []job.ID            // settle's
-	result   job.Result
-	token    uint64
-	now      time.Time
+	engine    *engine
+	records   []byte
+	lines     []line
+	returned  []returned
+	exhausted []exhausted
+	entries   []resultstore.Entry // settle's
+	owners    []int               // settle's: the line that each entry belongs to
+	ids       []job.ID            // settle's
+	result    job.Result
+	token     uint64
+	now       time.Time
 }
 
 // line is the outcome of one job.
@@ -31,19 +32,31 @@ type line struct {
 	wait   time.Duration
 	late   bool // another attempt's record was there first; state is that record's
 	reply  *reply
+	dead   bool // its copy is among the dead letters
+	found  bool // the record stood before this delivery; it is only made sure of
 }
 
 // returned is a job without an outcome: its message has to come again.
 type returned struct {
 	task  *task
 	delay time.Duration
+	cause string // why its attempt failed; empty if there was none, or nothing is wrong with the job
 }
 
 // begin starts a new batch.
 func (l *ledger) begin() {
-	l.records, l.lines, l.returned = l.records[:0], l.lines[:0], l.returned[:0]
+	l.records, l.lines, l.returned, l.exhausted = l.records[:0], l.lines[:0], l.returned[:0], l.exhausted[:0]
 	l.token = l.engine.nextToken()
 	l.now = time.Now()
+}
+
+// confirm enters a record that was found in the store. It is written again, which changes nothing: but a message may be
+// acknowledged only for what the store has confirmed, and what was read may be on its way to a replica yet.
+func (l *ledger) confirm(t *task) {
+	ln := line{task: t, lo: len(l.records), found: true}
+	l.records = append(l.records, t.found...)
+	ln.hi = len(l.records)
+	l.lines = append(l.lines, ln)
 }
 
 // succeed enters the outputs, which are copied.
@@ -75,24 +88,46 @@ func errExpired(t *task) *job.Error {
 }
 
 // giveBack enters that the job has no outcome yet.
-func (l *ledger) giveBack(t *task, delay time.Duration) {
+func (l *ledger) giveBack(t *task, delay time.Duration) { l.tryAgain(t, delay, "") }
+
+// stopped enters that the worker was stopped before the job had an outcome. It is noted of a run alone, which began with
+// a note, lest it count as one that ended the process.
+func (l *ledger) stopped(t *task) {
+	if t.solo {
+		l.tryAgain(t, 0, noteStopped)
+	} else {
+		l.giveBack(t, 0)
+	}
+}
+
+// tryAgain enters that an attempt failed and the job has no outcome yet.
+func (l *ledger) tryAgain(t *task, delay time.Duration, cause string) {
 	if t.claim() {
-		l.returned = append(l.returned, returned{task: t, delay: delay})
+		l.returned = append(l.returned, returned{task: t, delay: delay, cause: cause})
 	}
 }
 
 func (l *ledger) enter(t *task, state job.State, outputs []job.Tensor, err *job.Error, timings job.Timings) {
-	if !t.claim() {
-		return // another part of the same job failed before
+	if t.claim() { // no other part of the same job has failed before
+		l.record(t, state, outputs, err, timings)
 	}
+}
+
+// record enters the outcome of a job that was claimed.
+func (l *ledger) record(t *task, state job.State, outputs []job.Tensor, err *job.Error, timings job.Timings) {
 	j := t.job
 	l.result = job.Result{
 		ID: j.ID, State: state, Tenant: j.Tenant, Model: j.Model, Version: l.engine.info.Version, RequestID: j.RequestID,
-		Outputs: outputs, Error: err, Attempts: t.message.delivery.Attempt,
+		Outputs: outputs, Error: err, Attempts: t.attempts,
 		CreatedAt: j.CreatedAt, FinishedAt: l.now, Timings: timings, Token: l.token,
 	}
-	ln := line{task: t, state: state, lo: len(l.records), queue: timings.Queue, wait: timings.BatchWait}
+	ln := line{task: t, state: state, lo: len(l.records), queue: timings.Queue, wait: timings.BatchWait, dead: t.dead}
 	l.records = job.AppendRecord(l.records, &l.result)
+	if size := len(l.records) - ln.lo; size > l.engine.largest && state == job.Succeeded {
+		l.records = l.records[:ln.lo]
+		l.record(t, job.Failed, nil, tooLarge(size, l.engine.largest), timings)
+		return
+	}
 	ln.hi = len(l.records)
 	if j.Reply != "" {
 		ln.reply = newReply(t, &l.result)
@@ -105,8 +140,10 @@ func (l *ledger) forget() {
 	const keep = 4 << 20
 	clear(l.lines)
 	clear(l.returned)
+	clear(l.exhausted[:cap(l.exhausted)])
 	clear(l.entries)
 	l.lines, l.returned, l.entries, l.owners = l.lines[:0], l.returned[:0], l.entries[:0], l.owners[:0]
+	l.exhausted = l.exhausted[:0]
 	l.result = job.Result{}
 	if cap(l.records) > keep {
 		l.records = nil

@@ -14,6 +14,7 @@ type metrics struct {
 	jobs        *prometheus.CounterVec   // model, outcome
 	late        *prometheus.CounterVec   // model
 	returned    *prometheus.CounterVec   // model
+	canceled    *prometheus.CounterVec   // model
 	redelivered *prometheus.CounterVec   // model, lane
 	rows        *prometheus.CounterVec   // model
 	batchRows   *prometheus.HistogramVec // model
@@ -51,6 +52,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		jobs:        counter("jobs_total", "Jobs whose record this worker wrote, by outcome: succeeded, failed, expired; canceled only where the API had not written it.", "model", "outcome"),
 		late:        counter("late_results_total", "Jobs whose record another attempt, or a cancel, had written first.", "model"),
 		returned:    counter("returned_jobs_total", "Jobs given back to the queue without an outcome.", "model"),
+		canceled:    counter("canceled_runs_total", "Runs of a model that were ended because every job of them was canceled.", "model"),
 		redelivered: counter("redelivered_messages_total", "Messages delivered that had been delivered before.", "model", "lane"),
 		rows:        counter("rows_total", "Rows computed.", "model"),
 		batchRows:   histogram("batch_rows", "Rows of a run of the model.", prometheus.ExponentialBuckets(1, 2, 11), 1.1),
@@ -74,23 +76,24 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 // modelMetrics are the children of one model, looked up once.
 type modelMetrics struct {
-	jobs        [job.Expired + 1]prometheus.Counter // by state
-	late        prometheus.Counter
-	returned    prometheus.Counter
-	redelivered [2]prometheus.Counter
-	rows        prometheus.Counter
-	batchRows   prometheus.Observer
-	queue       prometheus.Observer
-	wait        prometheus.Observer
-	infer       prometheus.Observer
-	write       prometheus.Observer
-	buffered    [2]prometheus.Gauge
-	inFlight    prometheus.Gauge
+	jobs         [job.Expired + 1]prometheus.Counter // by state
+	late         prometheus.Counter
+	returned     prometheus.Counter
+	canceledRuns prometheus.Counter
+	redelivered  [2]prometheus.Counter
+	rows         prometheus.Counter
+	batchRows    prometheus.Observer
+	queue        prometheus.Observer
+	wait         prometheus.Observer
+	infer        prometheus.Observer
+	write        prometheus.Observer
+	buffered     [2]prometheus.Gauge
+	inFlight     prometheus.Gauge
 }
 
 func (m *metrics) model(name string) *modelMetrics {
 	c := &modelMetrics{
-		late: m.late.WithLabelValues(name), returned: m.returned.WithLabelValues(name), rows: m.rows.WithLabelValues(name),
+		late: m.late.WithLabelValues(name), returned: m.returned.WithLabelValues(name), canceledRuns: m.canceled.WithLabelValues(name), rows: m.rows.WithLabelValues(name),
 		batchRows: m.batchRows.WithLabelValues(name), queue: m.queue.WithLabelValues(name), wait: m.wait.WithLabelValues(name),
 		infer: m.infer.WithLabelValues(name), write: m.write.WithLabelValues(name), inFlight: m.inFlight.WithLabelValues(name),
 	}
@@ -119,7 +122,7 @@ func (m *modelMetrics) observeLines(l *ledger) {
 	for i := range l.lines {
 		ln := &l.lines[i]
 		switch {
-		case ln.task == nil: // given back
+		case ln.task == nil, ln.found: // given back, or finished before
 		case ln.late:
 			late++
 		default:

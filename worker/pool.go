@@ -1,12 +1,14 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +31,8 @@ type Model struct {
 	MaxDelay time.Duration
 	// Instances is how many batches are computed at the same time; 0 is 1.
 	Instances int
+	// Retry is the model's own policy; what it leaves zero is the pool's.
+	Retry Retry
 	// NewInstance makes one instance; it is called Instances times, and again after a panic in Run.
 	NewInstance func() (Instance, error)
 }
@@ -50,6 +54,8 @@ type Deps struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics; it may be nil.
 	Registerer prometheus.Registerer
+	// Name is what this worker is called in the history of a job, such as its host and process ID; empty is "a worker".
+	Name string
 	// Reach is told of each step of the crash table. Nil, as outside tests, is nobody.
 	Reach failpoint.Hook
 }
@@ -65,9 +71,12 @@ type Pool struct {
 	store   *outage
 	nats    *outage
 	reach   failpoint.Hook
+	name    string
+	cancels cancels
 	tokens  atomic.Uint64
 	started atomic.Bool
 	working atomic.Bool
+	quiet   quiet
 }
 
 // New makes a pool. The error names every fault of the configuration at once.
@@ -86,7 +95,7 @@ func newPool(cfg Config, deps Deps, b broker, models []Model) (*Pool, error) {
 	if len(models) == 0 {
 		errs = append(errs, errors.New("a worker pool needs at least one model"))
 	}
-	p := &Pool{cfg: cfg, broker: b, results: deps.Results, log: deps.Logger, reach: deps.Reach, models: make([]Model, 0, len(models))}
+	p := &Pool{cfg: cfg, broker: b, results: deps.Results, log: deps.Logger, reach: deps.Reach, name: cmp.Or(deps.Name, "a worker"), models: make([]Model, 0, len(models))}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -106,8 +115,14 @@ func newPool(cfg Config, deps Deps, b broker, models []Model) (*Pool, error) {
 	if p.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err
 	}
-	p.store = &outage{what: "writing results", log: p.log}
-	p.nats = &outage{what: "talking to NATS", log: p.log}
+	p.store = newOutage("the result store", p.log, &p.cfg, p.results.Ping)
+	// One stream without a leader must not stop the others, so only the connection counts as an outage of NATS.
+	p.nats = newOutage("NATS", p.log, &p.cfg, func(context.Context) error {
+		if !b.Connected() {
+			return queue.ErrUnavailable
+		}
+		return nil
+	})
 	// The token of a record has to differ from those of every other process and of this one's other attempts.
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
@@ -140,6 +155,9 @@ func (m *Model) complete() error {
 	}
 	if m.NewInstance == nil {
 		errs = append(errs, fmt.Errorf("model %s: NewInstance is missing", m.Info.Name))
+	}
+	if err := m.Retry.validate(); err != nil {
+		errs = append(errs, fmt.Errorf("model %s: %w", m.Info.Name, err))
 	}
 	m.Info.MaxRows = max(1, m.MaxRows)
 	return errors.Join(append(errs, m.Info.Validate())...)
@@ -175,7 +193,12 @@ func (p *Pool) Run(ctx context.Context) error {
 			return errors.Join(err, closeAll())
 		}
 	}
-	err := p.work(ctx, engines, k)
+	deaf, err := p.broker.OnCanceled(p.cancels.add)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for canceled jobs: %w", err), closeAll())
+	}
+	defer deaf()
+	err = p.work(ctx, engines, k)
 	return errors.Join(err, closeAll())
 }
 
@@ -193,16 +216,17 @@ func (p *Pool) work(ctx context.Context, engines []*engine, k *keeper) error {
 			done <- struct{}{}
 		}()
 	}
-	kept := make(chan struct{})
+	// What keeps the leases, and what ends an outage, outlives the work.
+	var keepers sync.WaitGroup
 	keep, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
-		defer close(kept)
-		k.run(keep)
-	}()
+	keepers.Go(func() { k.run(keep) })
+	keepers.Go(func() { p.store.run(keep) })
+	keepers.Go(func() { p.nats.run(keep) })
 	defer func() {
 		stopKeeping()
-		<-kept
+		keepers.Wait()
 	}()
+	defer p.startReaper(keep)()
 	p.working.Store(true)
 	p.log.Info("worker is ready", slog.Int("models", len(engines)))
 	<-ctx.Done()
@@ -246,7 +270,7 @@ func (p *Pool) abandon(k *keeper) error {
 }
 
 // Ready returns nil when the pool works: it fetches, the result store takes writes and the queue answers. It waits for
-// an answer of either for at most two seconds.
+// an answer of either for at most two seconds. While an outage lasts nothing is fetched, so it is an error too.
 func (p *Pool) Ready() error {
 	if !p.working.Load() {
 		return errors.New("the worker is starting or stopping")
@@ -254,10 +278,10 @@ func (p *Pool) Ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	var errs []error
-	if err := p.results.Ping(ctx); err != nil {
+	if err := cmp.Or(p.results.Ping(ctx), p.store.err()); err != nil {
 		errs = append(errs, fmt.Errorf("result store: %w", err))
 	}
-	if err := p.broker.Ready(ctx); err != nil {
+	if err := cmp.Or(p.broker.Ready(ctx), p.nats.err()); err != nil {
 		errs = append(errs, fmt.Errorf("queue: %w", err))
 	}
 	return errors.Join(errs...)

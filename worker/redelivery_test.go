@@ -3,8 +3,10 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,7 +56,7 @@ func TestRedeliveredJobIsSettledBeforeTheNextOneRuns(t *testing.T) {
 					t.Errorf("job %d runs while job %d has no record", n, i)
 				}
 			}
-			if r.store.record(attemptNote(jobs[n].ID)) == nil {
+			if r.store.record(attemptNote(1, jobs[n].ID, 2)) == nil {
 				t.Errorf("job %d runs and no note says so", n)
 			}
 			return nil
@@ -66,74 +68,181 @@ func TestRedeliveredJobIsSettledBeforeTheNextOneRuns(t *testing.T) {
 	})
 }
 
-// TestJobThatKillsItsProcess plays the deaths of workers: the model never returns from the killer, and the pool is
+// TestJobsThatKillTheirProcess plays the deaths of workers: the model never returns from a killer, and the pool is
 // taken away without a word, its leases with it.
-func TestJobThatKillsItsProcess(t *testing.T) {
+func TestJobsThatKillTheirProcess(t *testing.T) {
+	for _, tt := range []struct {
+		attempts int
+		killers  []int
+	}{{5, []int{5}}, {5, []int{5, 12}}, {5, []int{0, 1, 2, 18, 19}}, {1, []int{3}}, {1, []int{3, 4, 5}}, {3, []int{7, 8}}} {
+		t.Run(fmt.Sprintf("%d attempts, killers %v", tt.attempts, tt.killers), func(t *testing.T) {
+			inRig(t, func(r *rig) { r.killers(tt.attempts, tt.killers) })
+		})
+	}
+}
+
+func (r *rig) killers(attempts int, killers []int) {
+	t := r.t
+	t.Helper()
+	r.cfg.MaxAttempts = attempts
+	var jobs []job.Job
+	for i := range 20 {
+		jobs = append(jobs, doubleJob(t, float32(i)))
+	}
+	body := sheafOf(jobs...)
+	deaths := 0
+	for attempt := 0; ; attempt++ {
+		if attempt == 30 {
+			t.Fatalf("after %d attempts it is not over", attempt)
+		}
+		dead := make(chan struct{}) // closed when the process has died, which ends what hung in it
+		died := false
+		dies := func(v float32) bool { return slices.Contains(killers, int(v)) }
+		letters, histories := r.broker.dead, r.broker.histories
+		r.broker = newFakeBroker()
+		r.broker.dead, r.broker.histories = letters, histories
+		r.double(func(_ *model.Batch, values []float32) error {
+			if slices.ContainsFunc(values, dies) {
+				died = true
+				r.store.set(func() { r.store.gate = dead }) // a dead process writes nothing
+				<-dead
+				return errors.New("dead")
+			}
+			return nil
+		})
+		sent := r.broker.publishMessage(delivered(attempt, body))
+		synctest.Wait()
+		if died {
+			deaths++
+			r.stop()
+			close(dead)
+			r.store.set(func() { r.store.gate, r.store.down = nil, resultstore.ErrUnavailable })
+			if err := <-r.ended; err == nil {
+				t.Error("a drain that left work behind returned nil")
+			}
+			r.store.set(func() { r.store.down = nil })
+			continue
+		}
+		r.wantAcked(sent)
+		if err := r.shutdown(); err != nil {
+			t.Error(err)
+		}
+		break
+	}
+	for i, j := range jobs {
+		if !slices.Contains(killers, i) {
+			r.wantDoubled(j)
+			continue
+		}
+		got := r.wantFailed(j, job.CodeExhausted)
+		if want := fmt.Sprintf("after %d attempts", got.Attempts); !strings.Contains(got.Error.Detail, want) {
+			t.Errorf("the text is %q, want %q as in the record", got.Error.Detail, want)
+		}
+	}
+	k := len(killers)
+	if most := max(attempts, 2*k+1); deaths > most {
+		t.Errorf("%d workers died, want at most %d", deaths, most)
+	}
+	if len(r.broker.dead) != k {
+		t.Errorf("dead letters %q, want one for each of %d killers", r.broker.dead, k)
+	}
+}
+
+// begun plays that attempts at the job, in the message that is published next, were begun up to the n-th, and that
+// nothing was heard of them again. From the second run alone on, the job had the process to itself.
+func (r *rig) begun(j job.Job, n int) {
+	for ; n > 1; n-- {
+		text := noteAlone
+		if n > 2 {
+			text = noteQuiet
+		}
+		r.noted(j, n, text)
+	}
+}
+
+// noted writes the note that an attempt at the job, in the message that is published next, was begun.
+func (r *rig) noted(j job.Job, n int, text string) {
+	seq := looked(r.broker, func() uint64 { return uint64(len(r.broker.all) + 1) })
+	e := &engine{info: &model.Info{Name: "double"}}
+	r.store.set(func() { r.store.records[attemptNote(seq, j.ID, n)] = e.newNote(n, text) })
+}
+
+// TestSilenceBesideOthersProvesNothing: a job that was run alone, but never with the process to itself, is not given up,
+// however often its worker died.
+func TestSilenceBesideOthersProvesNothing(t *testing.T) {
 	inRig(t, func(r *rig) {
-		r.broker.ackWait = 10 * time.Second
+		r.double(nil)
+		j := doubleJob(t, 2)
+		for n := 2; n <= r.cfg.MaxAttempts; n++ {
+			r.noted(j, n, noteAlone)
+		}
+		r.redeliver(2*r.cfg.MaxAttempts, j)
+		if got := r.wantDoubled(j); got.Attempts != r.cfg.MaxAttempts+1 {
+			t.Errorf("%d attempts, want one more than was noted", got.Attempts)
+		}
+		_ = r.shutdown()
+	})
+}
+
+// TestSuspectHasTheProcessToItself: nothing else runs, of whatever model, from the beginning of a suspect's run until its
+// record is written; and what waits meanwhile runs then.
+func TestSuspectHasTheProcessToItself(t *testing.T) {
+	inRig(t, func(r *rig) {
+		var running, most atomic.Int32
+		var alone atomic.Bool
+		slow := func(_ *model.Batch, values []float32) error {
+			n := running.Add(1)
+			defer running.Add(-1)
+			if values[0] == 7 {
+				alone.Store(true)
+				defer alone.Store(false)
+			}
+			takes(time.Second)
+			if alone.Load() && max(n, running.Load()) > 1 {
+				t.Error("something runs beside the suspect")
+			}
+			most.Store(max(most.Load(), running.Load()))
+			return nil
+		}
+		one, other := doublerModel(1, slow), doublerModel(1, slow)
+		one.Instances = 3
+		other.Info.Name, other.Instances = "other", 3
+		r.start(one, other)
+		suspect := doubleJob(t, 7)
 		var jobs []job.Job
-		for i := range 20 {
-			jobs = append(jobs, doubleJob(t, float32(i)))
-		}
-		killers := []int{5, 12}
-		body := sheafOf(jobs...)
-		deaths := 0
-		for attempt := 0; ; attempt++ {
-			if attempt == 12 {
-				t.Fatalf("after %d attempts it is not over", attempt)
+		for i := range 12 {
+			jobs = append(jobs, doubleJob(t, float32(100+i)))
+			r.publish(job.Interactive, jobs[i])
+			if i == 5 {
+				r.begun(suspect, 2)
+				r.redeliver(2, suspect)
 			}
-			dead := make(chan struct{}) // closed when the process has died, which ends what hung in it
-			died := false
-			r.broker = newFakeBroker()
-			r.double(func(_ *model.Batch, values []float32) error {
-				if slices.Contains(values, 5) || slices.Contains(values, 12) {
-					died = true
-					r.store.set(func() { r.store.gate = dead }) // a dead process writes nothing
-					<-dead
-					return errors.New("dead")
-				}
-				return nil
-			})
-			sent := r.broker.publishMessage(delivered(attempt, body))
-			synctest.Wait()
-			if died {
-				deaths++
-				r.stop()
-				close(dead)
-				r.store.set(func() { r.store.gate, r.store.down = nil, resultstore.ErrUnavailable })
-				if err := <-r.ended; err == nil {
-					t.Error("a drain that left work behind returned nil")
-				}
-				r.store.set(func() { r.store.down = nil })
-				continue
-			}
-			r.wantAcked(sent)
-			if err := r.shutdown(); err != nil {
-				t.Error(err)
-			}
-			break
+			r.pass(300 * time.Millisecond)
 		}
-		for i, j := range jobs {
-			if slices.Contains(killers, i) {
-				r.wantFailed(j, job.CodeExhausted)
-			} else {
-				r.wantDoubled(j)
-			}
+		r.pass(time.Minute)
+		r.wantDoubled(suspect)
+		for i := range jobs {
+			r.wantDoubled(jobs[i])
 		}
-		if deaths > r.cfg.MaxAttempts+len(killers) {
-			t.Errorf("%d workers died, want at most %d", deaths, r.cfg.MaxAttempts+len(killers))
+		if most.Load() < 2 {
+			t.Error("nothing ever ran beside anything: the test proves nothing")
 		}
+		_ = r.shutdown()
 	})
 }
 
 func TestMessageDeliveredOftenIsNotItsJobsFault(t *testing.T) {
 	inRig(t, func(r *rig) {
 		r.double(nil)
-		innocent, suspect := doubleJob(t, 1), doubleJob(t, 2)
-		r.store.set(func() { r.store.records[attemptNote(suspect.ID)] = []byte("noted") })
-		sent := r.redeliver(r.cfg.MaxAttempts, innocent, suspect)
+		innocent, unlucky, suspect := doubleJob(t, 1), doubleJob(t, 2), doubleJob(t, 3)
+		r.begun(unlucky, 1+silentLimit-1)
+		r.begun(suspect, 1+silentLimit)
+		sent := r.redeliver(r.cfg.MaxAttempts, innocent, unlucky, suspect)
 		r.wantDoubled(innocent)
-		r.wantFailed(suspect, job.CodeExhausted)
+		r.wantDoubled(unlucky)
+		if got := r.wantFailed(suspect, job.CodeExhausted); got.Attempts != 3 || !strings.Contains(got.Error.Detail, "after 3 attempts") {
+			t.Errorf("%d attempts, text %q: want 3 in both", got.Attempts, got.Error.Detail)
+		}
 		r.wantAcked(sent)
 		if len(r.broker.deadLetters()) != 1 || !strings.HasPrefix(r.broker.deadLetters()[0], "1 exhausted") {
 			t.Errorf("dead letters %q, want one, of the one job", r.broker.deadLetters())
@@ -142,13 +251,30 @@ func TestMessageDeliveredOftenIsNotItsJobsFault(t *testing.T) {
 	})
 }
 
-func TestLastAttemptIsStillMade(t *testing.T) {
+func TestSuspectIsTriedWhileItsMessageIsNotDeliveredTooOften(t *testing.T) {
 	inRig(t, func(r *rig) {
 		r.double(nil)
 		suspect := doubleJob(t, 2)
-		r.store.set(func() { r.store.records[attemptNote(suspect.ID)] = []byte("noted") })
+		r.begun(suspect, 1+silentLimit)
 		r.redeliver(r.cfg.MaxAttempts-1, suspect)
 		r.wantDoubled(suspect)
+		_ = r.shutdown()
+	})
+}
+
+func TestLastAttemptIsStillMade(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.double(nil)
+		left, used := doubleJob(t, 2), doubleJob(t, 3)
+		r.begun(left, r.cfg.MaxAttempts-1)
+		r.begun(used, r.cfg.MaxAttempts)
+		r.redeliver(r.cfg.MaxAttempts-1, left, used)
+		if got := r.wantDoubled(left); got.Attempts != r.cfg.MaxAttempts {
+			t.Errorf("%d attempts, want %d", got.Attempts, r.cfg.MaxAttempts)
+		}
+		if got := r.wantFailed(used, job.CodeExhausted); got.Attempts != r.cfg.MaxAttempts || !strings.Contains(got.Error.Detail, "process") {
+			t.Errorf("%d attempts, text %q: want %d, and that it ended its process", got.Attempts, got.Error.Detail, r.cfg.MaxAttempts)
+		}
 		_ = r.shutdown()
 	})
 }

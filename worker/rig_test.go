@@ -2,12 +2,14 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -22,6 +24,8 @@ type rig struct {
 	pool   *Pool
 	// registry may be set before start.
 	registry *prometheus.Registry
+	logger   *slog.Logger
+	reach    failpoint.Hook
 	stop     context.CancelFunc
 	ended    chan error
 }
@@ -37,7 +41,7 @@ func inRig(t *testing.T, fn func(r *rig)) {
 // start runs a pool until shutdown, or the end of the test.
 func (r *rig) start(models ...Model) {
 	r.t.Helper()
-	deps := Deps{Results: r.store}
+	deps := Deps{Results: r.store, Logger: r.logger, Reach: r.reach, Name: "me"}
 	if r.registry != nil {
 		deps.Registerer = r.registry
 	}

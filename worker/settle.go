@@ -19,11 +19,17 @@ import (
 // While the store is out of reach it tries again until ctx, which the shutdown of the pool does not end before its
 // drain time is over: then the jobs go back to the queue.
 func (e *engine) settle(ctx context.Context, l *ledger) {
+	if len(l.exhausted) > 0 {
+		e.bury(ctx, l)
+	}
 	start := time.Now()
 	written := e.write(ctx, l)
 	if len(l.lines) > 0 && written {
 		e.metrics.observeWrite(time.Since(start))
 		e.reach.Reach(failpoint.Recorded)
+		if e.reach != nil && l.anyDead() {
+			e.reach.Reach(failpoint.DeadRecorded)
+		}
 		e.tell(l)
 		e.reach.Reach(failpoint.Told)
 	}
@@ -33,8 +39,12 @@ func (e *engine) settle(ctx context.Context, l *ledger) {
 			e.finished(t)
 		}
 	}
+	if len(l.returned) > 0 {
+		e.noteFailures(ctx, l)
+	}
 	for _, r := range l.returned {
 		r.task.message.needRetry(r.delay)
+		r.task.message.comeBy(r.task.job.Deadline)
 		e.finished(r.task)
 	}
 	l.forget()
@@ -58,37 +68,48 @@ func (e *engine) write(ctx context.Context, l *ledger) bool {
 	refused := 0
 	for tries := 0; len(l.entries) > 0; tries++ {
 		outcomes, err := e.results.Finish(ctx, l.entries)
-		l.settleOutcomes(outcomes)
+		down, refusal := l.settleOutcomes(outcomes, err)
 		if len(l.entries) == 0 {
+			e.store.heal()
 			break
-		}
-		if err == nil {
-			err = errors.New("the result store gave no outcome for a record")
 		}
 		if ctx.Err() != nil {
 			l.returnRest()
 			return false
 		}
-		if !errors.Is(err, resultstore.ErrUnavailable) {
+		if down != nil {
+			e.store.fail(down)
+		}
+		if refusal != nil {
 			if refused++; refused == refusals {
-				e.unstorable(l, err)
+				e.unstorable(l, refusal)
 				return true
 			}
 		}
-		e.store.fail(err)
-		if !pause(ctx, backoff(tries, e.cfg.OutageDelay, e.cfg.OutageDelayMax)) {
+		if !e.rest(ctx, tries) {
 			l.returnRest()
 			return false
 		}
 	}
-	e.store.heal()
 	return true
 }
 
-// settleOutcomes removes the entries that have a record now from l.entries.
-func (l *ledger) settleOutcomes(outcomes []resultstore.Outcome) {
+// settleOutcomes removes the entries that have a record now from l.entries. Of the others it returns an error that may
+// pass, and one that the store has for reasons of the record's own.
+func (l *ledger) settleOutcomes(outcomes []resultstore.Outcome, err error) (down, refusal error) {
+	sort := func(err error) {
+		switch {
+		case err == nil:
+			refusal = errIncomplete
+		case errors.Is(err, resultstore.ErrUnavailable):
+			down = err
+		default:
+			refusal = err
+		}
+	}
 	if len(outcomes) != len(l.entries) {
-		return
+		sort(err)
+		return down, refusal
 	}
 	left := 0
 	for i := range outcomes {
@@ -100,9 +121,11 @@ func (l *ledger) settleOutcomes(outcomes []resultstore.Outcome) {
 		default:
 			l.entries[left], l.owners[left] = l.entries[i], l.owners[i]
 			left++
+			sort(o.Err)
 		}
 	}
 	l.entries, l.owners = l.entries[:left], l.owners[:left]
+	return down, refusal
 }
 
 // lost takes over the outcome of the attempt that was first.
@@ -117,12 +140,22 @@ func (ln *line) lost(record []byte) {
 	}
 }
 
+// anyDead reports whether a job of the ledger is among the dead letters.
+func (l *ledger) anyDead() bool {
+	for i := range l.lines {
+		if l.lines[i].dead {
+			return true
+		}
+	}
+	return false
+}
+
 // unstorable gives the messages of the entries that the store does not take back to the queue.
 func (e *engine) unstorable(l *ledger, err error) {
 	for _, i := range l.owners {
 		t := l.lines[i].task
 		e.log.Error("the result store refuses a record; the job will be tried again", slog.String("job", t.job.ID.String()), slog.Any("error", err))
-		l.returned = append(l.returned, returned{task: t, delay: e.retryDelay(t.message.delivery.Attempt)})
+		l.returned = append(l.returned, returned{task: t, delay: e.retryDelay(t.message.delivery.Attempt), cause: shorten("the result store refuses the record: " + err.Error())})
 		l.lines[i] = line{}
 	}
 }
@@ -130,7 +163,12 @@ func (e *engine) unstorable(l *ledger, err error) {
 // returnRest gives what could not be written in time back to the queue.
 func (l *ledger) returnRest() {
 	for _, i := range l.owners {
-		l.returned = append(l.returned, returned{task: l.lines[i].task})
+		t := l.lines[i].task
+		ln := returned{task: t}
+		if t.solo && t.found == nil {
+			ln.cause = noteStopped
+		}
+		l.returned = append(l.returned, ln)
 		l.lines[i] = line{}
 	}
 }
@@ -171,11 +209,14 @@ func (e *engine) release(m *message, n int32) {
 func (e *engine) end(m *message) {
 	m.leases.remove(m)
 	var err error
-	if delay := m.retry.Load(); delay > 0 {
-		err = m.lease.Retry(time.Duration(delay - 1))
+	if delay, again := m.delay(time.Now()); again {
+		err = m.lease.Retry(delay)
 	} else {
 		err = m.lease.Ack()
 		e.reach.Reach(failpoint.Acked)
+		if m.dead.Load() {
+			e.reach.Reach(failpoint.DeadSettled)
+		}
 	}
 	// Either way nothing is lost: the message comes again, and the records that it has are found.
 	if err != nil && !errors.Is(err, queue.ErrLapsed) {

@@ -243,15 +243,15 @@ func TestIdleWorkerHardlyAsks(t *testing.T) {
 
 func TestShutdownGivesBackWhatWaitsForTheStore(t *testing.T) {
 	inRig(t, func(r *rig) {
-		r.double(nil)
 		r.store.set(func() { r.store.down = resultstore.ErrUnavailable })
 		var sent []*fakeMessage
 		for range 3 { // the first is being looked up, the others wait for it
-			sent = append(sent, r.redeliver(1, doubleJob(t, 1)))
+			sent = append(sent, r.broker.publishMessage(delivered(1, sheafOf(doubleJob(t, 1)))))
 		}
 		refused := doubleJob(t, 2)
 		refused.Outputs = []string{"w"}
-		sent = append(sent, r.publish(job.Interactive, refused))
+		sent = append(sent, r.broker.publish(job.Interactive, job.ContentTypeSheaf, sheafOf(refused)))
+		r.double(nil)
 		begin := time.Now()
 		if err := r.shutdown(); err != nil {
 			t.Error(err)
@@ -259,10 +259,17 @@ func TestShutdownGivesBackWhatWaitsForTheStore(t *testing.T) {
 		if d := time.Since(begin); d > time.Second {
 			t.Errorf("the shutdown took %v, want at once: nothing was in flight", d)
 		}
+		held := 0
 		for _, m := range sent {
-			if got := m.retries(); len(got) != 1 || got[0] != 0 {
+			got := m.retries()
+			if len(got) > 1 || len(got) == 1 && got[0] != 0 {
 				t.Errorf("message %d was given back with %v, want once and at once", m.seq, got)
 			}
+			held += len(got)
+		}
+		waiting := looked(r.broker, func() int { return len(r.broker.waiting[job.Interactive]) })
+		if held < 2 || waiting != len(sent) {
+			t.Errorf("%d messages were held and given back, and %d of %d wait for another worker", held, waiting, len(sent))
 		}
 		r.wantUnacked(sent...)
 	})

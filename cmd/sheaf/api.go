@@ -13,9 +13,16 @@ import (
 	"github.com/sheafml/sheaf/producer"
 )
 
+// apiSettings are those of the HTTP API and of the producer behind it.
+type apiSettings struct {
+	httpapi.Config
+	submit producer.Config
+}
+
 // apiFlags adds the settings of the HTTP API.
-func apiFlags(cmd *cobra.Command, addr *string) *httpapi.Config {
-	cfg := httpapi.DefaultConfig()
+func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
+	s := &apiSettings{httpapi.DefaultConfig(), producer.DefaultConfig()}
+	cfg, submit := &s.Config, &s.submit
 	fs := cmd.Flags()
 	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
 	fs.DurationVar(&cfg.MaxWait, "max-wait", cfg.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
@@ -25,9 +32,14 @@ func apiFlags(cmd *cobra.Command, addr *string) *httpapi.Config {
 	fs.DurationVar(&cfg.LookupTimeout, "lookup-timeout", cfg.LookupTimeout, "how long a look-up or a cancel may take")
 	fs.DurationVar(&cfg.BodyTimeout, "body-timeout", cfg.BodyTimeout, "how long a client may take to send its body")
 	fs.DurationVar(&cfg.PollInterval, "poll-interval", cfg.PollInterval, "how often waiting requests are looked up in case a notice was lost")
-	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
-		"poll-interval")
-	return &cfg
+	fs.IntVar(&submit.MaxSubmits, "max-submits", submit.MaxSubmits, "submits that may be in hand at the same time; those beyond are answered 503 at once")
+	fs.Float64Var(&submit.DeadlineMargin, "deadline-margin", submit.DeadlineMargin, "how many times the expected wait of a job must fit before its deadline, or it is refused; 0 refuses none")
+	fs.DurationVar(&cfg.RetryAfter, "retry-after", cfg.RetryAfter, "the least that Retry-After says")
+	fs.DurationVar(&cfg.RetryAfterMax, "retry-after-max", cfg.RetryAfterMax, "the most that Retry-After says")
+	fs.StringVar(&cfg.AdminToken, "admin-token", "", "what administrators show for /v1/admin, 16 characters or more; better given by the environment. Without it these routes are served on loopback only")
+	asSettings(fs, "admin-token", "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
+		"poll-interval", "max-submits", "deadline-margin", "retry-after", "retry-after-max")
+	return s
 }
 
 // api is the HTTP shim, put together.
@@ -36,11 +48,11 @@ type api struct {
 	handler  *httpapi.API
 	models   *model.Catalog
 	listener net.Listener
-	stop     context.CancelFunc
+	stop     func()
 }
 
 // newAPI wires the shim to an open queue and result store and starts to listen.
-func newAPI(ctx context.Context, addr string, cfg httpapi.Config, on plant) (_ *api, err error) {
+func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api, err error) {
 	q := on.queue
 	if err := q.EnsureStreams(ctx); err != nil {
 		return nil, withCode(exitUnreachable, err)
@@ -56,16 +68,16 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, on plant) (_ *
 	if err := producer.Watch(watch, q, models, on.logger); err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}
-	pcfg := producer.DefaultConfig()
-	pcfg.Limits, pcfg.Logger, pcfg.Reach = on.limits, on.logger, on.reach
-	submitter, err := producer.New(q, models, pcfg)
+	cfg.submit.Limits, cfg.submit.Logger, cfg.submit.Reach = on.limits, on.logger, on.reach
+	submitter, err := producer.New(q, models, cfg.submit)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
+	cfg.AdminLocal = loopback(addr)
 	cfg.Limits = on.limits
 	cfg.MaxBodyBytes = int64(on.limits.MaxBytes)
-	handler, err := httpapi.New(cfg, httpapi.Deps{
-		Submitter: submitter, Models: models, Results: on.results, Queue: q,
+	handler, err := httpapi.New(cfg.Config, httpapi.Deps{
+		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q, Operator: q,
 		Ready: []httpapi.Check{
 			{Name: "nats", Run: q.Ready},
 			{Name: "results", Run: on.results.Ping},
@@ -80,7 +92,7 @@ func newAPI(ctx context.Context, addr string, cfg httpapi.Config, on plant) (_ *
 		handler.Close()
 		return nil, err
 	}
-	return &api{cfg: cfg, handler: handler, models: models, listener: listener, stop: stop}, nil
+	return &api{cfg: cfg.Config, handler: handler, models: models, listener: listener, stop: func() { stop(); _ = submitter.Close() }}, nil
 }
 
 // waitersGrace is how long after SIGTERM those who wait for a result may go on: most have it by then. The others are

@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sheafml/sheaf/examples"
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/internal/telemetry"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
@@ -36,7 +35,7 @@ type dev struct {
 	modelsDir string
 	dataDir   string
 	library   string
-	api       *httpapi.Config
+	api       *apiSettings
 	worker    *worker.Config
 	queue     queue.Config
 	redis     *resultstore.Config

@@ -56,7 +56,8 @@ func laneFlags(cmd *cobra.Command, cfg *queue.Config) {
 	fs := cmd.Flags()
 	fs.IntVar(&cfg.Replicas, "replicas", cfg.Replicas, "servers of a NATS cluster that keep each stream: 1, 3 or 5")
 	fs.DurationVar(&cfg.DuplicateWindow, "duplicate-window", cfg.DuplicateWindow, "how long NATS remembers the ID of a message")
-	asSettings(fs, "replicas", "duplicate-window")
+	fs.IntVar(&cfg.TenantShares, "tenant-shares", cfg.TenantShares, "shares over which the tenants of a lane are spread, and which are served in turn, 1 to 64; of the settings of all workers the largest counts")
+	asSettings(fs, "replicas", "duplicate-window", "tenant-shares")
 	for _, lane := range []struct {
 		name string
 		cfg  *queue.LaneConfig

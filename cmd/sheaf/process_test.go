@@ -108,21 +108,27 @@ func command(t testing.TB, args ...string) *exec.Cmd {
 // start runs a sheaf process until the end of the test.
 func start(t testing.TB, args ...string) *process {
 	t.Helper()
+	return launch(t, nil, args...)
+}
+
+// launch is start with more environment variables.
+func launch(t testing.TB, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: command(t, args...), exited: make(chan struct{}), grown: make(chan struct{}, 1)}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	p.cmd.Env = append(p.cmd.Env, env...)
+	outputs := make([]io.ReadCloser, 2)
+	for i, pipe := range []func() (io.ReadCloser, error){p.cmd.StdoutPipe, p.cmd.StderrPipe} {
+		var err error
+		if outputs[i], err = pipe(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	var readers sync.WaitGroup
-	readers.Go(func() { p.collect(stdout, &p.stdout) })
-	readers.Go(func() { p.collect(stderr, nil) })
+	readers.Go(func() { p.collect(outputs[0], &p.stdout) })
+	readers.Go(func() { p.collect(outputs[1], nil) })
 	go func() {
 		readers.Wait()
 		_ = p.cmd.Wait()
@@ -132,7 +138,7 @@ func start(t testing.TB, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 		if t.Failed() {
-			t.Logf("sheaf %s:\n%s", strings.Join(args, " "), p.text())
+			t.Logf("sheaf %s:\n%.20000s", strings.Join(args, " "), p.text())
 		}
 	})
 	return p

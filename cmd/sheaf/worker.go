@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,14 +26,16 @@ func workerFlags(cmd *cobra.Command, library *string) *worker.Config {
 	fs := cmd.Flags()
 	fs.StringVar(library, "onnxruntime-lib", "", "ONNX Runtime's shared library; default: lib/ beside the program, then the system's")
 	fs.DurationVar(&cfg.DrainTimeout, "drain-timeout", cfg.DrainTimeout, "how long batches in flight may take after SIGTERM")
-	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "deliveries after which a job that was run alone and never finished counts as failed")
+	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "how often a job is tried, unless its model.yaml says so: its first delivery, and each time it is run alone since")
 	fs.DurationVar(&cfg.RunTimeout, "run-timeout", cfg.RunTimeout, "a run of the model that takes longer is stopped, and its jobs are tried alone")
 	fs.Float64Var(&cfg.ReserveBulk, "bulk-reserve", cfg.ReserveBulk, "share of rows that the bulk lane gets while both lanes have work, 0 to 0.5")
+	fs.DurationVar(&cfg.BulkSlice, "bulk-slice", cfg.BulkSlice, "how much time bulk rows may add to a run of the model while interactive jobs come; 0 is no bound")
 	fs.DurationVar(&cfg.Ahead, "ahead", cfg.Ahead, "how much work, in time, each lane of a model holds ready")
 	fs.IntVar(&cfg.BufferBytes, "buffer-bytes", cfg.BufferBytes, "bytes of messages that each lane of a model holds ready")
 	fs.DurationVar(&cfg.RetryDelay, "retry-delay", cfg.RetryDelay, "first pause before a job is tried again after a failure that may pass; it doubles")
 	fs.DurationVar(&cfg.RetryDelayMax, "retry-delay-max", cfg.RetryDelayMax, "the longest such pause")
-	asSettings(fs, "onnxruntime-lib", "drain-timeout", "max-attempts", "run-timeout", "bulk-reserve", "ahead", "buffer-bytes",
+	fs.DurationVar(&cfg.SweepInterval, "sweep-interval", cfg.SweepInterval, "how often the lanes are searched for messages that NATS has given up")
+	asSettings(fs, "sweep-interval", "onnxruntime-lib", "drain-timeout", "max-attempts", "run-timeout", "bulk-reserve", "bulk-slice", "ahead", "buffer-bytes",
 		"retry-delay", "retry-delay-max")
 	return &cfg
 }
@@ -95,6 +99,7 @@ func loadModels(ctx context.Context, library string, dirs []string, logger *slog
 			Info:     m.Info(),
 			MaxRows:  v.Manifest.Batching.MaxRows,
 			MaxDelay: v.Manifest.Batching.MaxDelay, Instances: v.Manifest.InstanceCount(),
+			Retry:       worker.Retry(v.Manifest.Retry),
 			NewInstance: func() (worker.Instance, error) { return m.NewInstance() },
 		})
 	}
@@ -190,9 +195,18 @@ func newPool(ctx context.Context, cfg worker.Config, loaded *loadedModels, on pl
 		return nil, withCode(exitUnreachable, err)
 	}
 	cfg.Limits = on.limits
-	deps := worker.Deps{Queue: on.queue, Results: on.results, Logger: on.logger, Registerer: on.registry, Reach: on.reach}
+	deps := worker.Deps{Queue: on.queue, Results: on.results, Logger: on.logger, Registerer: on.registry, Reach: on.reach, Name: processName()}
 	pool, err := worker.New(cfg, deps, loaded.specs...)
 	return pool, withCode(exitUsage, byFlag(err))
+}
+
+// processName is what this worker is called in the history of a job: its host and process ID.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
 }
 
 func modelNames(l *loadedModels) []string {

@@ -333,6 +333,8 @@ func TestRunFails(t *testing.T) {
 	}{
 		{"value out of range", "lookup", batch(2, input([]int64{2, 1}, integers(1, 99))), "out of data bounds", false, false},
 		{"too much memory", "huge", batch(1, input([]int64{2}, integers(1<<24, 1<<24))), "out of resources", true, false},
+		{"too much memory for one of two rows", "hungry", batch(2, input([]int64{2, 1}, integers(3, 1<<48))), "out of resources", true, false},
+		{"a size that no memory has", "hungry", batch(1, input([]int64{1, 1}, integers(1<<62))), "", false, false},
 		{"NUL in a string", "identity_bytes", batch(1, input([]int64{1, 3}, texts("a", "b\x00c", "d"))), "element 1 of the batch has a NUL byte", false, true},
 		{"too few inputs", "two_inputs", batch(1, input([]int64{1, 2}, floats(1, 2))), "expected 2 inputs", false, false},
 		{"no rows", "fixed", batch(0, input([]int64{2, 2}, floats(1, 2, 3, 4))), "at least 1 row", false, false},

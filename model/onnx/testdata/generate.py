@@ -109,6 +109,11 @@ save("transposed", [node("Transpose", ["x"], ["y"])], [tensor("x", T.FLOAT, ["n"
 save("lookup", [node("Gather", ["table", "x"], ["y"])], [tensor("x", T.INT64, ["n", 1])], [tensor("y", T.FLOAT, ["n", 1])],
      [("table", np.array([10, 20, 30], np.float32))])
 save("huge", [node("ConstantOfShape", ["x"], ["y"])], [tensor("x", T.INT64, [2])], [tensor("y", T.FLOAT, [None, None])])
+# Takes as much memory as its largest number says, and adds nothing: one greedy row starves the whole batch.
+save("hungry", [node("Abs", ["x"], ["size"]), node("ReduceMax", ["size"], ["largest"], keepdims=0), node("Reshape", ["largest", "one"], ["shape"]),
+                node("ConstantOfShape", ["shape"], ["zeros"]), node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+                node("Cast", ["x"], ["same"], to=T.FLOAT), node("Add", ["same", "zero"], ["y"])],
+     [tensor("x", T.INT64, ["n", 1])], [tensor("y", T.FLOAT, ["n", 1])], [("one", np.array([1], np.int64))])
 body = helper.make_graph(
     [node("Identity", ["go"], ["go_on"]), node("MatMul", ["v", "v"], ["next"])], "body",
     [tensor("i", T.INT64, []), tensor("go", T.BOOL, []), tensor("v", T.FLOAT, [64, 64])],

@@ -1,0 +1,150 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/queue"
+)
+
+// Operator is what administrators may do with the queue; a *queue.Queue does it.
+type Operator interface {
+	DeadLetters(ctx context.Context, f queue.DeadFilter, fn func(*queue.DeadLetter) error) error
+	DeadLetterAt(ctx context.Context, seq uint64) (*queue.DeadLetter, error)
+	RequeueDead(ctx context.Context, f queue.DeadFilter, deadline time.Time, tell func(queue.DeadOutcome) error) error
+	PurgeDead(ctx context.Context, f queue.DeadFilter, tell func(queue.DeadOutcome) error) error
+	Lanes(ctx context.Context) ([]queue.LaneState, error)
+	Pause(ctx context.Context, lane job.Lane, model string, until time.Time) error
+	Resume(ctx context.Context, lane job.Lane, model string) error
+}
+
+// adminRoutes are those of administrators; none without an Operator.
+func (a *API) adminRoutes() []route {
+	if a.deps.Operator == nil {
+		return nil
+	}
+	return []route{
+		{"GET", "/v1/admin/dead", a.admin(a.bounded(a.listDead)), "for administrators: the dead letters, by lane, model, tenant, reason, age or job"},
+		{"GET", "/v1/admin/dead/{seq}", a.admin(a.bounded(a.getDead)), "for administrators: one dead letter; ?data=true with its inputs"},
+		{"POST", "/v1/admin/dead/requeue", a.admin(a.requeueDead), "for administrators: submit dead jobs again"},
+		{"POST", "/v1/admin/dead/purge", a.admin(a.purgeDead), "for administrators: remove dead letters"},
+		{"GET", "/v1/admin/queues", a.admin(a.bounded(a.listQueues)), "for administrators: how the lanes stand"},
+		{"POST", "/v1/admin/queues/{lane}/pause", a.admin(a.bounded(a.pauseQueue)), "for administrators: deliver nothing of a lane, or of one model in it"},
+		{"POST", "/v1/admin/queues/{lane}/resume", a.admin(a.bounded(a.resumeQueue)), "for administrators: deliver again"},
+	}
+}
+
+// adminTime bounds what an administrator asks for, but for the acts themselves, which take as long as there are letters.
+func (a *API) adminTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 2*a.cfg.LookupTimeout)
+}
+
+// bounded gives a handler adminTime.
+func (a *API) bounded(h handler) handler {
+	return func(w *response, r *http.Request) error {
+		ctx, cancel := a.adminTime(r.Context())
+		defer cancel()
+		return h(w, r.WithContext(ctx))
+	}
+}
+
+// admin lets administrators through: whoever has the token, or, if there is none, who is on this machine.
+func (a *API) admin(h handler) handler {
+	want := sha256.Sum256([]byte(a.cfg.AdminToken))
+	var foreign http.CrossOriginProtection
+	return func(w *response, r *http.Request) error {
+		if a.cfg.AdminToken == "" {
+			if err := a.local(r, &foreign); err != nil {
+				return err
+			}
+			return h(w, r)
+		}
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="sheaf admin"`)
+			return &problem{code: codeUnauthorized, detail: "expected the header Authorization: Bearer with the administrators' token (sheaf dead and sheaf queue: --admin-token)"}
+		}
+		return h(w, r)
+	}
+}
+
+// forwarding are the headers of a proxy: who comes through one may be anywhere.
+var forwarding = [...]string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip"}
+
+// local refuses who may not be on this machine, or may be a page in somebody's browser.
+func (a *API) local(r *http.Request, foreign *http.CrossOriginProtection) error {
+	refuse := func(why string) error {
+		return &problem{code: codeForbidden, detail: why + "; set an administrators' token (--admin-token or SHEAF_ADMIN_TOKEN), or use sheaf dead and sheaf queue with --nats-url"}
+	}
+	if !a.cfg.AdminLocal {
+		return refuse("the API does not listen on loopback alone and has no token for administrators")
+	}
+	for _, name := range forwarding {
+		if r.Header.Get(name) != "" {
+			return refuse("the request comes through a proxy, and the API has no token for administrators")
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if !strings.EqualFold(host, "localhost") && (err != nil || !addr.IsLoopback()) {
+		return refuse("the request names another host than this machine, and the API has no token for administrators")
+	}
+	if foreign.Check(r) != nil {
+		return refuse("the request comes from a page of another site, and the API has no token for administrators")
+	}
+	return nil
+}
+
+// acted logs what an administrator did.
+func (a *API) acted(r *http.Request, act string, attrs ...slog.Attr) {
+	a.log.LogAttrs(r.Context(), slog.LevelInfo, "administration",
+		append([]slog.Attr{slog.String("who", "admin"), slog.String("act", act), slog.String("from", r.RemoteAddr)}, attrs...)...)
+}
+
+// readAdmin reads a small JSON body; none is an empty object. Unknown members are errors: a filter that is misspelt must
+// not mean everything.
+func (a *API) readAdmin(w *response, r *http.Request, into any) error {
+	if err := checkContentType(r.Header); err != nil {
+		return err
+	}
+	const limit = 1 << 20
+	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
+	dec := json.NewDecoder(http.MaxBytesReader(w.ResponseWriter, r.Body, limit))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil && !errors.Is(dec.Decode(&struct{}{}), io.EOF) {
+		err = errors.New("there is more behind the object")
+	}
+	if err != nil {
+		return &problem{code: job.CodeMalformed, detail: fmt.Sprintf("expected a JSON object with the members of the filter: %v", err)}
+	}
+	return nil
+}
+
+// adminError turns what is not a problem yet into one that an administrator can do something about.
+func adminError(err error) error {
+	var e *job.Error
+	if err == nil || errors.As(err, &e) || errors.Is(err, queue.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &problem{code: job.CodeInternal, detail: err.Error(), cause: err}
+}
