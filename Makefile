@@ -37,7 +37,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test smoke lint vulncheck fuzz bench chaos compose-test
+.PHONY: test smoke lint vulncheck fuzz bench bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -55,6 +55,18 @@ fuzz: deps ## Fuzz each fuzz test for a while (FUZZTIME=20s)
 
 bench: deps build ## Measure throughput and latency (ARGS=flags of the benchmark)
 	@cd bench && go run . $(ARGS)
+
+bench-lanes: deps build ## Measure interactive latency beside a backfill, and the backfill beside interactive jobs (ARGS="-model mlp")
+	@cd bench && go run . lanes $(ARGS)
+
+bench-fair: deps build ## Measure what one tenant notices of another that floods (ARGS=flags, see bench/README.md)
+	@cd bench && go run . fair $(ARGS)
+
+bench-overload: deps build ## Offer five times what is sustainable over HTTP, and count what finishes in time
+	@cd bench && go run . overload $(ARGS)
+
+soak: deps build ## Run for an hour at half load, then work off 300 backlogs of 50,000 jobs (ARGS="-duration 10m -drains 30")
+	@cd bench && go run . soak $(ARGS)
 
 chaos: deps build ## Kill, stop and cut off processes under load, and count what is lost, wrong or flipped (ARGS="-quick")
 	@go run ./chaos $(ARGS)

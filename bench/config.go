@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +12,7 @@ import (
 
 // config holds the flags.
 type config struct {
-	root string // the repository: bin/ and examples/ are in it
+	labSettings
 
 	jobs      int // one round of Sheaf
 	asynqJobs int // one round of asynq
@@ -30,11 +28,7 @@ type config struct {
 	asynqInterval    time.Duration // TaskCheckInterval
 	skipAsynq        bool
 
-	appendOnly bool
-	fsync      string
-
 	jsonFile string
-	keep     bool
 	quick    bool
 }
 
@@ -70,9 +64,10 @@ func (l rateList) Set(s string) error {
 // parseConfig reads the flags. Its error says every fault at once.
 func parseConfig(args []string, stderr io.Writer) (config, error) {
 	cfg := config{rates: []int{1000, 5000}, asynqRates: []int{1000}}
+	cfg.labSettings = defaultLabSettings()
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&cfg.root, "root", "..", "the repository, where `make build` and `make deps` have been run")
+	cfg.labSettings.flags(fs)
 	fs.IntVar(&cfg.jobs, "jobs", 300_000, "jobs of one round of Sheaf")
 	fs.IntVar(&cfg.asynqJobs, "asynq-jobs", 30_000, "jobs of one round of asynq")
 	fs.IntVar(&cfg.rounds, "rounds", 5, "rounds of each, interleaved")
@@ -84,10 +79,7 @@ func parseConfig(args []string, stderr io.Writer) (config, error) {
 	fs.IntVar(&cfg.asynqClients, "asynq-clients", 8, "goroutines that enqueue to asynq")
 	fs.DurationVar(&cfg.asynqInterval, "asynq-interval", time.Millisecond, "asynq's TaskCheckInterval (its own default is 1s)")
 	fs.BoolVar(&cfg.skipAsynq, "skip-asynq", false, "measure Sheaf alone")
-	fs.BoolVar(&cfg.appendOnly, "redis-appendonly", true, "run Redis with its append-only file")
-	fs.StringVar(&cfg.fsync, "redis-fsync", "everysec", "when Redis syncs that file: always, everysec or no")
 	fs.StringVar(&cfg.jsonFile, "json", "", "write the report as JSON to this `FILE` too")
-	fs.BoolVar(&cfg.keep, "keep", false, "keep the temporary directory with the logs of all processes")
 	fs.BoolVar(&cfg.quick, "quick", false, "a short form to see that it works: the figures mean little")
 	if err := fs.Parse(args); err != nil {
 		return config{}, err
@@ -154,29 +146,6 @@ func (c *config) validate() error {
 	if c.asynqInterval < time.Millisecond {
 		bad("-asynq-interval is %v: at least 1ms is expected", c.asynqInterval)
 	}
-	switch c.fsync {
-	case "always", "everysec", "no":
-	default:
-		bad("-redis-fsync is %q: expected always, everysec or no", c.fsync)
-	}
+	errs = append(errs, c.labSettings.validate())
 	return errors.Join(errs...)
-}
-
-// The files of the repository that a run needs.
-func (c *config) sheafBinary() string { return filepath.Join(c.root, "bin", "sheaf") }
-func (c *config) natsBinary() string  { return filepath.Join(c.root, "bin", "nats-server") }
-func (c *config) digits() string      { return filepath.Join(c.root, "examples", "models", modelName) }
-func (c *config) heldOut() string     { return filepath.Join(c.digits(), "heldout.jsonl") }
-
-// runtimeLibrary finds ONNX Runtime where `make deps` puts it.
-func (c *config) runtimeLibrary() (string, error) {
-	pattern := "libonnxruntime.so.*"
-	if runtime.GOOS == "darwin" {
-		pattern = "libonnxruntime*.dylib"
-	}
-	found, err := filepath.Glob(filepath.Join(c.root, "bin", "lib", pattern))
-	if err != nil || len(found) == 0 {
-		return "", fmt.Errorf("no ONNX Runtime (%s) in %s: run `make deps`", pattern, filepath.Join(c.root, "bin", "lib"))
-	}
-	return filepath.Abs(found[len(found)-1])
 }

@@ -32,7 +32,7 @@ type facts struct {
 }
 
 // gatherFacts asks the machine and the programs. What cannot be found out is "unknown".
-func gatherFacts(ctx context.Context, cfg *config, library string) facts {
+func gatherFacts(ctx context.Context, cfg *labSettings, library string) facts {
 	return facts{
 		CPU: cpuModel(), Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS + "/" + runtime.GOARCH,
 		Go: strings.TrimPrefix(runtime.Version(), "go"), Sheaf: sheafVersion(ctx, cfg),
@@ -56,7 +56,7 @@ func cpuModel() string {
 	return unknown
 }
 
-func sheafVersion(ctx context.Context, cfg *config) string {
+func sheafVersion(ctx context.Context, cfg *labSettings) string {
 	var v struct {
 		Version string `json:"version"`
 		Commit  string `json:"commit"`

@@ -29,41 +29,47 @@ const startPatience = 30 * time.Second
 
 // lab is everything that runs beside this program, and the directory with its data.
 type lab struct {
-	cfg *config
+	cfg *labSettings
 	dir string
 	end context.CancelCauseFunc // ends the run
 
-	redisAddr, natsAddr, opsAddr string
-	redis, nats, worker          *process
-	stopping                     atomic.Bool
+	redisAddr, natsAddr, monitorAddr, opsAddr, apiAddr string
+	redis, nats, worker, serve                         *process
+	stopping                                           atomic.Bool
 
 	admin *redis.Client
 }
 
 // openLab makes a lab in which nothing runs yet. close removes it.
-func openLab(cfg *config, end context.CancelCauseFunc) (*lab, error) {
+func openLab(cfg *labSettings, end context.CancelCauseFunc) (*lab, error) {
 	dir, err := os.MkdirTemp("", "sheaf-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the data: %w", err)
 	}
 	l := &lab{cfg: cfg, dir: dir, end: end}
-	if err := os.CopyFS(filepath.Join(l.modelsDir(), modelName), os.DirFS(cfg.digits())); err != nil {
-		l.close()
-		return nil, fmt.Errorf("copy the model: %w", err)
+	for _, model := range cfg.models {
+		if err := os.CopyFS(filepath.Join(l.modelsDir(), filepath.Base(model)), os.DirFS(model)); err != nil {
+			l.close()
+			return nil, fmt.Errorf("copy the model: %w", err)
+		}
+		if err := limitRows(filepath.Join(l.modelsDir(), filepath.Base(model), "model.yaml"), cfg.maxRows); err != nil {
+			l.close()
+			return nil, err
+		}
 	}
 	return l, nil
 }
 
-// modelsDir is the model repository of the run, with nothing in it but digits.
+// modelsDir is the model repository of the run, with nothing in it but the settings' models.
 func (l *lab) modelsDir() string { return filepath.Join(l.dir, "models") }
 
-// close ends every process, the worker first, and removes the data.
+// close ends every process, Sheaf's first, and removes the data.
 func (l *lab) close() {
 	l.stopping.Store(true)
 	if l.admin != nil {
 		_ = l.admin.Close()
 	}
-	for _, p := range []*process{l.worker, l.nats, l.redis} {
+	for _, p := range []*process{l.serve, l.worker, l.nats, l.redis} {
 		if p != nil {
 			p.stop()
 		}
@@ -77,7 +83,7 @@ func (l *lab) close() {
 func (l *lab) watch(p *process) {
 	go func() {
 		<-p.done
-		if !l.stopping.Load() {
+		if !l.stopping.Load() && !p.expected.Load() {
 			l.end(p.failure(fmt.Sprintf("ended in the middle of the run (%v)", p.err)))
 		}
 	}()
@@ -123,9 +129,10 @@ func (l *lab) startRedis(ctx context.Context) error {
 // natsSyncInterval is how often JetStream syncs its files, as in docker-compose.yml. The server's own default is 2 min.
 const natsSyncInterval = "1s"
 
-// natsSettings are those of docker-compose.yml.
+// natsSettings are those of docker-compose.yml, with the monitoring page.
 const natsSettings = `host: 127.0.0.1
 port: %s
+http: %s
 server_name: bench
 max_payload: 8MB
 jetstream {
@@ -146,12 +153,15 @@ func (l *lab) startNATS(ctx context.Context) error {
 	if l.natsAddr, err = freeAddr(ctx); err != nil {
 		return err
 	}
+	if l.monitorAddr, err = freeAddr(ctx); err != nil {
+		return err
+	}
 	_, port, err := net.SplitHostPort(l.natsAddr)
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(dir, "nats.conf")
-	settings := fmt.Sprintf(natsSettings, port, strconv.Quote(filepath.Join(dir, "data")), natsSyncInterval)
+	settings := fmt.Sprintf(natsSettings, port, strconv.Quote(l.monitorAddr), strconv.Quote(filepath.Join(dir, "data")), natsSyncInterval)
 	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
 		return err
 	}
@@ -169,32 +179,50 @@ func (l *lab) startNATS(ctx context.Context) error {
 	})
 }
 
-// startWorker starts the one worker process, which serves nothing but digits.
-func (l *lab) startWorker(ctx context.Context) error {
+// startWorker starts the one worker process, which serves nothing but the settings' models.
+func (l *lab) startWorker(ctx context.Context) (err error) {
+	l.worker, l.opsAddr, err = l.startSheaf(ctx, "worker", "--ops-addr", append([]string{"--models", l.modelsDir()}, l.cfg.workerArgs...))
+	return err
+}
+
+// startServe starts the HTTP API.
+func (l *lab) startServe(ctx context.Context) (err error) {
+	l.serve, l.apiAddr, err = l.startSheaf(ctx, "serve", "--addr", l.cfg.serveArgs)
+	return err
+}
+
+// startSheaf starts a verb of bin/sheaf that listens where the named flag says, and waits until it is ready.
+func (l *lab) startSheaf(ctx context.Context, verb, listen string, args []string) (*process, string, error) {
 	program, err := filepath.Abs(l.cfg.sheafBinary())
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	dir, err := l.subdir("worker")
+	dir, err := l.subdir(verb)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	if l.opsAddr, err = freeAddr(ctx); err != nil {
-		return err
-	}
-	l.worker, err = startProcess("worker", dir, program, "worker", "--models", l.modelsDir(),
-		"--nats-url", l.natsURL(), "--redis-url", l.redisURL(dbSheaf), "--ops-addr", l.opsAddr)
+	addr, err := freeAddr(ctx)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	l.watch(l.worker)
-	return l.worker.await(ctx, startPatience, func(ctx context.Context) error {
-		body, err := l.ops(ctx, "/readyz")
+	args = append([]string{verb, listen, addr, "--nats-url", l.natsURL(), "--redis-url", l.redisURL(dbSheaf)}, args...)
+	p, err := startProcess(verb, dir, program, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	l.watch(p)
+	err = p.await(ctx, startPatience, func(ctx context.Context) error {
+		body, err := get(ctx, "http://"+addr+"/readyz")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, strings.TrimSpace(body))
 		}
 		return nil
 	})
+	if err != nil {
+		p.expected.Store(true)
+		p.stop()
+	}
+	return p, addr, err
 }
 
 func (l *lab) natsURL() string { return "nats://" + l.natsAddr }

@@ -77,7 +77,7 @@ func (s *sheafSide) latency(ctx context.Context, rate int, length time.Duration)
 		return latencyRun{}, err
 	}
 	defer stop()
-	o.start, o.late, err = openLoop(ctx, o.arrivals, func(i int) error {
+	o.start, o.late, err = openLoop(ctx, o.arrivals, func(i int, _ time.Time) error {
 		sub, err := s.producer.Submit(ctx, producer.Request{Model: modelName, Inputs: s.rows[i%len(s.rows)].inputs})
 		o.ids[i] = sub.Ticket.ID
 		return err
@@ -119,7 +119,7 @@ func (a *asynqSide) latency(ctx context.Context, rate int, length time.Duration)
 	}()
 	client := asynq.NewClient(asynq.RedisClientOpt{Addr: a.lab.redisAddr, DB: dbAsynqQueue, PoolSize: a.concurrency + 2})
 	defer client.Close() //nolint:errcheck // nothing is left to be lost
-	o.start, o.late, err = openLoop(ctx, o.arrivals, func(i int) error {
+	o.start, o.late, err = openLoop(ctx, o.arrivals, func(i int, _ time.Time) error {
 		info, err := client.EnqueueContext(ctx, asynq.NewTask(asynqTask, a.rows[i%len(a.rows)].data))
 		if err == nil {
 			o.ids[i] = info.ID

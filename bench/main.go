@@ -35,6 +35,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	if len(args) > 0 && args[0] == feederVerb {
+		if err := serveFeeder(ctx, args[1:], stderr); err != nil {
+			printf(stderr, "bench feeder: %v\n", err)
+			return exitFailed
+		}
+		return exitOK
+	}
+	if len(args) > 0 {
+		if code, ok := runVerb(ctx, args, stdout, stderr); ok {
+			return code
+		}
+	}
 	cfg, err := parseConfig(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -26,7 +26,7 @@ func schedule(rate int, length time.Duration, seed uint64) []time.Duration {
 // openLoop calls submit for each arrival at its time, each in a goroutine of its own, whatever became of those before:
 // a system that falls behind is not spared. It returns when every call has returned, with the start that arrivals count
 // from and how late this program itself began each.
-func openLoop(ctx context.Context, arrivals []time.Duration, submit func(i int) error) (start time.Time, late []time.Duration, err error) {
+func openLoop(ctx context.Context, arrivals []time.Duration, submit func(i int, due time.Time) error) (start time.Time, late []time.Duration, err error) {
 	// A goroutine that sleeps is woken up to a millisecond late while nothing else runs. A thread is not.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -50,7 +50,7 @@ func openLoop(ctx context.Context, arrivals []time.Duration, submit func(i int) 
 		}
 		wg.Go(func() {
 			late[i] = time.Since(start) - at
-			if e := submit(i); e != nil {
+			if e := submit(i, start.Add(at)); e != nil {
 				once.Do(func() { err = e; close(failed) })
 			}
 		})

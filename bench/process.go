@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,12 +25,14 @@ type process struct {
 	log  string
 	done chan struct{} // closed when it has ended
 	err  error         // how, once done is closed
+
+	expected atomic.Bool // its end is wanted
 }
 
 // startProcess starts the program in dir, which must exist; its output goes to a log file there.
 func startProcess(name, dir, program string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
-	log, err := os.Create(p.log)
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) // a process may be started again
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	began := time.Now()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	library, err := preflight(&cfg)
+	library, err := preflight(&cfg.labSettings)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,8 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	if err != nil {
 		return err
 	}
-	l, err := openLab(&cfg, end)
+	cfg.models = []string{cfg.digits()}
+	l, err := openLab(&cfg.labSettings, end)
 	if err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 		printf(stderr, "logs and data stay in %s\n", l.dir)
 	}
 	r := report{
-		At: began, Quick: cfg.quick, Facts: gatherFacts(ctx, &cfg, library),
+		At: began, Quick: cfg.quick, Facts: gatherFacts(ctx, &cfg.labSettings, library),
 		Settings: settings{RedisAppendOnly: cfg.appendOnly, RedisFsync: cfg.fsync, NATSSyncInterval: natsSyncInterval},
 	}
 	err = runAll(ctx, &cfg, l, rows, library, &r, stderr)
@@ -52,7 +53,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 }
 
 // preflight looks for what must have been built before.
-func preflight(cfg *config) (library string, err error) {
+func preflight(cfg *labSettings) (library string, err error) {
 	var errs []error
 	for file, advice := range map[string]string{
 		cfg.sheafBinary(): "make build", cfg.natsBinary(): "make deps", cfg.heldOut(): "git checkout",

@@ -5,16 +5,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"os"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sheafml/sheaf/job"
-	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
-	"github.com/sheafml/sheaf/queue"
-	"github.com/sheafml/sheaf/resultstore"
 )
 
 // verifyChunk is how many results one MGET reads back.
@@ -22,67 +16,19 @@ const verifyChunk = 500
 
 // sheafSide measures Sheaf.
 type sheafSide struct {
+	*client
 	lab      *lab
 	rows     []row
 	progress io.Writer
-
-	registry *prometheus.Registry
-	queue    *queue.Queue
-	producer *producer.Producer
-	store    resultstore.Store
-	stop     context.CancelFunc
 }
 
 // openSheaf connects to the lab as a web app does, and waits until the worker has announced the model.
 func openSheaf(ctx context.Context, l *lab, rows []row, progress io.Writer) (*sheafSide, error) {
-	s := &sheafSide{lab: l, rows: rows, progress: progress, registry: prometheus.NewRegistry(), stop: func() {}}
-	if err := s.connect(ctx); err != nil {
-		s.close()
+	c, err := openClient(ctx, l, clientSettings(l), modelName)
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
-}
-
-func (s *sheafSide) connect(ctx context.Context) error {
-	settings := queue.DefaultConfig()
-	settings.URL, settings.Name = s.lab.natsURL(), "bench"
-	var err error
-	if s.queue, err = queue.Connect(ctx, settings, queue.WithRegisterer(s.registry)); err != nil {
-		return err
-	}
-	if err = s.queue.EnsureStreams(ctx); err != nil {
-		return err
-	}
-	models := model.NewCatalog()
-	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	if s.producer, err = producer.New(s.queue, models, producer.DefaultConfig()); err != nil {
-		return err
-	}
-	if err = producer.Watch(watch, s.queue, models, slog.New(slog.DiscardHandler)); err != nil {
-		return err
-	}
-	if s.store, err = openStore(ctx, s.lab.redisURL(dbSheaf)); err != nil {
-		return err
-	}
-	err = poll(ctx, 20*time.Millisecond, startPatience, func() (bool, error) {
-		_, ok := models.Get(modelName, "")
-		return ok, nil
-	})
-	if err != nil {
-		return s.lab.worker.failure(fmt.Sprintf("did not announce the model %s: %v", modelName, err))
-	}
-	return nil
-}
-
-func (s *sheafSide) close() {
-	s.stop()
-	if s.store != nil {
-		_ = s.store.Close()
-	}
-	if s.queue != nil {
-		_ = s.queue.Close()
-	}
+	return &sheafSide{client: c, lab: l, rows: rows, progress: progress}, nil
 }
 
 // round measures one round of jobs from an empty Redis and an empty queue, and verifies every record.
@@ -201,13 +147,4 @@ func (s *sheafSide) checkRecord(id job.ID, record []byte, want *row) error {
 }
 
 // drained waits until every message has been acknowledged, so that the next round begins with an empty stream.
-func (s *sheafSide) drained(ctx context.Context) error {
-	err := poll(ctx, 50*time.Millisecond, startPatience, func() (bool, error) {
-		waiting, running, err := s.queue.Backlog(ctx, job.Interactive, modelName)
-		return waiting == 0 && running == 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("wait for the last acknowledgements: %w", err)
-	}
-	return nil
-}
+func (s *sheafSide) drained(ctx context.Context) error { return s.lab.drained(ctx) }

@@ -19,6 +19,8 @@ type config struct {
 	duration  time.Duration // of the whole run, at most
 	settle    time.Duration // without a single new result at the end, after which what is missing is lost
 	httpShare float64       // of the jobs are submitted over HTTP, the others through the producer package
+	cancels   float64       // of the look-ups at unfinished jobs, and of the submits over HTTP, are followed by a cancel
+	deadlines float64       // of the jobs have a short deadline
 	fsync     string        // Redis's appendfsync
 	unsafe    bool          // kill -9 Redis whatever fsync is
 	root      string        // the repository
@@ -31,13 +33,13 @@ type config struct {
 func defaultConfig() config {
 	return config{
 		seed: 1, jobs: 100_000, faults: 200, gap: 1200 * time.Millisecond, duration: 20 * time.Minute,
-		settle: 45 * time.Second, httpShare: 0.1, fsync: "always", root: ".",
+		settle: 45 * time.Second, httpShare: 0.1, cancels: 0.2, deadlines: 0.05, fsync: "always", root: ".",
 	}
 }
 
-// shorten makes the run fit into a minute, as CI wants it.
+// shorten makes the run take half a minute, as CI wants it; on a busy machine more.
 func (c *config) shorten() {
-	c.jobs, c.faults, c.gap, c.duration, c.settle = 5_000, 16, 1300*time.Millisecond, time.Minute, 15*time.Second
+	c.jobs, c.faults, c.gap, c.duration, c.settle = 5_000, 16, 1300*time.Millisecond, 3*time.Minute, 30*time.Second
 }
 
 func (c *config) validate() error {
@@ -57,8 +59,13 @@ func (c *config) validate() error {
 	if c.settle < time.Second {
 		errs = append(errs, fmt.Errorf("-settle is %v: at least 1s is expected", c.settle))
 	}
-	if !(c.httpShare >= 0 && c.httpShare <= 1) {
-		errs = append(errs, fmt.Errorf("-http-share is %v: expected 0 to 1", c.httpShare))
+	for _, share := range []struct {
+		name  string
+		value float64
+	}{{"http-share", c.httpShare}, {"cancels", c.cancels}, {"deadlines", c.deadlines}} {
+		if !(share.value >= 0 && share.value <= 1) {
+			errs = append(errs, fmt.Errorf("-%s is %v: expected 0 to 1", share.name, share.value))
+		}
 	}
 	if c.fsync != "always" && c.fsync != "everysec" {
 		errs = append(errs, fmt.Errorf("-redis-fsync is %q: expected always or everysec", c.fsync))

@@ -8,10 +8,12 @@
 // The schedule follows from a seed: the same seed and settings are the same faults on the same processes at the same
 // times. What the processes make of them is up to the machine's scheduler, so a failure comes back often, not always.
 //
+// Some jobs have a short deadline, and some are canceled: they must end so, or with their right result, and only once.
+//
 // What was accepted is noted in a ledger that no fault reaches. At the end each job must have its one right result:
 //
 //	lost     accepted, and without a result at the end
-//	wrong    the result is not what the model gives for that row, or is not a success
+//	wrong    the result is not what the model gives for that row, or is not a success (nor the end that was asked for)
 //	flipped  a finished job was later shown unfinished, or with another result
 //	vanished an accepted job was answered 404
 //

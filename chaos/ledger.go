@@ -23,6 +23,23 @@ type entry struct {
 	readable time.Time // when its record was first read from the result store
 	checked  bool      // its result was read at the end
 	attempts int       // as its record has it
+	canceled bool      // somebody tried to cancel it
+	deadline time.Time // the first that it was submitted with; zero if it has none
+}
+
+// fault says what is wrong with a finished job, "" if nothing is. A job that was canceled, or whose deadline has passed,
+// may have ended so; or it has its right result.
+func (e *entry) fault(o *outcome) string {
+	switch {
+	case o.state == job.Canceled.String() && e.canceled:
+		return ""
+	case o.state == job.Expired.String() && !e.deadline.IsZero():
+		if o.finished < e.deadline.UnixMilli() {
+			return o.String() + ", before its deadline"
+		}
+		return ""
+	}
+	return o.fault(e.row)
 }
 
 // ledger is what the harness knows of every job. It is kept in memory, where no fault reaches it.
@@ -142,7 +159,7 @@ func (l *ledger) note(e *entry, finished bool, o *outcome, where string) {
 	case !o.terminal():
 	case !e.seen.terminal():
 		e.seen = *o
-		if fault := o.fault(e.row); fault != "" {
+		if fault := e.fault(o); fault != "" {
 			v.charge(&v.Wrong, "wrong: job %s (%s) at %s: %s", e.ticket, e.via, where, fault)
 		}
 	case !e.seen.same(o):
@@ -155,6 +172,22 @@ func (l *ledger) outdated() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stale++
+}
+
+// cancel notes that somebody is about to cancel the job.
+func (l *ledger) cancel(e *entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.canceled = true
+}
+
+// hurry notes a deadline that the job is about to be submitted with.
+func (l *ledger) hurry(e *entry, deadline time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.deadline.IsZero() || deadline.Before(e.deadline) {
+		e.deadline = deadline.Truncate(time.Millisecond)
+	}
 }
 
 // vanished notes that an accepted job was unknown to somebody who should know it.
@@ -235,6 +268,11 @@ type counts struct {
 	Refused      int `json:"refused"`
 	Finished     int `json:"finished"` // accepted ones with a record
 	Stale        int `json:"stale_submits"`
+	TurnedAway   int `json:"turned_away"` // refused because their deadline could not be met
+	Hurried      int `json:"with_a_deadline"`
+	Expired      int `json:"expired"`
+	CancelTried  int `json:"cancel_tried"`
+	Canceled     int `json:"canceled"`
 }
 
 func (l *ledger) counts() counts {
@@ -243,11 +281,14 @@ func (l *ledger) counts() counts {
 	c := counts{Submitted: len(l.entries), Accepted: len(l.accepted), Stale: l.stale}
 	for _, e := range l.entries {
 		c.UnclearTries += e.unclear
+		c.end(e)
 		switch {
 		case !e.accepted.IsZero():
 			if e.checked {
 				c.Finished++
 			}
+		case e.refused && !e.deadline.IsZero():
+			c.TurnedAway++
 		case e.refused:
 			c.Refused++
 		default:
@@ -255,6 +296,23 @@ func (l *ledger) counts() counts {
 		}
 	}
 	return c
+}
+
+// end counts how a job ended that was to end early.
+func (c *counts) end(e *entry) {
+	if !e.deadline.IsZero() {
+		c.Hurried++
+	}
+	if e.canceled {
+		c.CancelTried++
+	}
+	switch {
+	case !e.checked:
+	case e.seen.state == job.Expired.String():
+		c.Expired++
+	case e.seen.state == job.Canceled.String():
+		c.Canceled++
+	}
 }
 
 // redelivered counts the finished jobs whose result was made by a delivery that was not the first.

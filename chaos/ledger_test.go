@@ -30,6 +30,11 @@ func right(change func(*outcome)) *outcome {
 	return o
 }
 
+// ended is a job that ended without a result, at so many milliseconds.
+func ended(state string, at int64) *outcome {
+	return &outcome{state: state, finished: at, why: "it is so"}
+}
+
 func TestLedgerJudges(t *testing.T) {
 	queued := &outcome{state: "queued"}
 	for _, c := range []struct {
@@ -44,6 +49,42 @@ func TestLedgerJudges(t *testing.T) {
 			l.saw(e, true, right(nil), "another shim")
 			l.settle(e, right(nil))
 		}, verdict{}},
+		{"canceled, as somebody wanted", func(l *ledger, e *entry) {
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.cancel(e)
+			l.saw(e, false, ended("canceled", 900), "a shim")
+			l.settle(e, ended("canceled", 900))
+		}, verdict{}},
+		{"a cancel that came too late", func(l *ledger, e *entry) {
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.cancel(e)
+			l.settle(e, right(nil))
+		}, verdict{}},
+		{"canceled, and yet finished", func(l *ledger, e *entry) {
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.cancel(e)
+			l.saw(e, false, ended("canceled", 900), "a shim")
+			l.settle(e, right(nil))
+		}, verdict{Flipped: 1}},
+		{"canceled, and nobody wanted it", func(l *ledger, e *entry) {
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.settle(e, ended("canceled", 900))
+		}, verdict{Wrong: 1}},
+		{"expired at its deadline", func(l *ledger, e *entry) {
+			l.hurry(e, time.UnixMilli(2000))
+			l.hurry(e, time.UnixMilli(800))
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.settle(e, ended("expired", 900))
+		}, verdict{}},
+		{"expired before its deadline", func(l *ledger, e *entry) {
+			l.hurry(e, time.UnixMilli(2000))
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.settle(e, ended("expired", 900))
+		}, verdict{Wrong: 1}},
+		{"expired without a deadline", func(l *ledger, e *entry) {
+			l.accept(e, idOne+".i1-0", time.Now())
+			l.settle(e, ended("expired", 900))
+		}, verdict{Wrong: 1}},
 		{"never accepted, no result", func(l *ledger, e *entry) {
 			l.doubt(e)
 			l.settle(e, nil)

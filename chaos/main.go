@@ -64,6 +64,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.DurationVar(&cfg.duration, "duration", cfg.duration, "of the whole run, at most; a run that is not done by then has failed")
 	fs.DurationVar(&cfg.settle, "settle", cfg.settle, "after the last fault: give up after so long without a new result")
 	fs.Float64Var(&cfg.httpShare, "http-share", cfg.httpShare, "part of the jobs that is submitted over HTTP")
+	fs.Float64Var(&cfg.cancels, "cancels", cfg.cancels, "part of the look-ups at unfinished jobs, and of the submits over HTTP, that is followed by a cancel")
+	fs.Float64Var(&cfg.deadlines, "deadlines", cfg.deadlines, "part of the jobs that has a deadline of half a second to three seconds")
 	fs.StringVar(&cfg.fsync, "redis-fsync", cfg.fsync, "appendfsync of Redis: always, or everysec, with which it gets SIGTERM in place of kill -9")
 	fs.BoolVar(&cfg.unsafe, "kill-redis", cfg.unsafe, "kill -9 Redis with everysec too, which may lose results")
 	fs.StringVar(&cfg.root, "root", cfg.root, "the repository, with bin/ built")

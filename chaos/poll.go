@@ -20,6 +20,9 @@ func (l *load) poll(ctx context.Context) {
 					if rand.IntN(4) == 0 { //nolint:gosec // as above
 						wait = "?wait=1s"
 					}
+					if !finished && rand.Float64() < l.cfg.cancels { //nolint:gosec // as above
+						l.cancel(ctx, e)
+					}
 					base := l.lab.api[rand.IntN(len(l.lab.api))] //nolint:gosec // as above
 					l.look(ctx, e, finished, base, wait)
 				}

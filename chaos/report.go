@@ -83,7 +83,8 @@ func (t *trial) report(held map[string]int, asked int) *report {
 		lives = append(lives, max(0, s.finished.Sub(s.accepted)))
 	}
 	r.Life = spreadOf(lives)
-	r.ComputedTwice = max(r.LateResults, r.RowsComputed-r.Finished-r.Lost)
+	// A job that was canceled, or had expired, while it was computed has a late result too, and was computed once.
+	r.ComputedTwice = max(0, r.LateResults-r.Canceled-r.Expired, r.RowsComputed-r.Finished-r.Lost)
 	r.Redelivered = t.ledger.redelivered()
 	if r.Finished > 0 {
 		r.TwiceShare = float64(r.ComputedTwice) / float64(r.Finished)
@@ -135,6 +136,8 @@ func (r *report) text() string {
 	line("stale", "%d repeated submits of a finished job were answered as if it were not (its record stands)", r.Stale)
 	line("refused", "%d", r.Refused)
 	line("finished", "%d, each compared with the model's answer; %d answers over HTTP besides", r.Finished, r.AskedOverHTTP)
+	line("canceled", "%d of %d that somebody tried to cancel; the others have their results", r.Canceled, r.CancelTried)
+	line("expired", "%d of %d with a short deadline; %d more were turned away for it", r.Expired, r.Hurried, r.TurnedAway)
 	line("LOST", "%d", r.Lost)
 	line("WRONG", "%d", r.Wrong)
 	line("FLIPPED", "%d", r.Flipped)
