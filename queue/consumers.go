@@ -46,7 +46,7 @@ func (q *Queue) ensureConsumers(ctx context.Context, p preparation) error {
 		if err := p.shares(ctx); err != nil {
 			return err
 		}
-		return q.applyPause(ctx, lane, model)
+		return q.applyPause(ctx, lane, model, true)
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("prepare the consumer of model %s: stream %s does not exist: call EnsureStreams first", model, lane)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func (q *Queue) setPause(ctx context.Context, lane job.Lane, model string, until
 	if err := q.notePause(ctx, lane, model, until); err != nil {
 		return requestError(what, err)
 	}
-	return requestError(what, q.applyPause(ctx, lane, model))
+	return requestError(what, q.applyPause(ctx, lane, model, false))
 }
 
 func (q *Queue) canPause() bool {
@@ -173,10 +174,18 @@ func pausedUntil(c *jetstream.ConsumerConfig) time.Time {
 	return *c.PauseUntil
 }
 
+// allPaused reports whether every consumer of the model is paused.
+func allPaused(consumers []*jetstream.ConsumerInfo, model string) bool {
+	return !slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool {
+		of, ok := modelOf(c.Name)
+		return ok && of == model && pausedUntil(&c.Config).IsZero()
+	})
+}
+
 // applyPause makes the consumers of a model, or of all, agree with what the stream notes. Who changes the note does so
 // before, and who makes consumers, afterwards; and each looks at the note again when it is done, so whoever is last has
-// it right.
-func (q *Queue) applyPause(ctx context.Context, lane job.Lane, model string) error {
+// it right. With keep a model all of whose consumers are paused without a note, by another tool, stays so.
+func (q *Queue) applyPause(ctx context.Context, lane job.Lane, model string, keep bool) error {
 	for {
 		s, err := q.stream(ctx, lane.String())
 		if err != nil {
@@ -193,7 +202,7 @@ func (q *Queue) applyPause(ctx context.Context, lane job.Lane, model string) err
 				continue
 			}
 			until := notedPause(meta, of, time.Now())
-			if pausedUntil(&c.Config).Equal(until) {
+			if pausedUntil(&c.Config).Equal(until) || keep && until.IsZero() && allPaused(consumers, of) {
 				continue
 			}
 			if err := q.pauseConsumer(ctx, lane, c.Name, until); err != nil {

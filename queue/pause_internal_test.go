@@ -45,7 +45,7 @@ func TestAResumeBetweenTheSharesOfAWorkersStart(t *testing.T) {
 	if err != nil || !lanes[job.Bulk].Models[0].Partly || lanes[job.Bulk].Models[0].PausedUntil.IsZero() {
 		t.Errorf("some shares are paused and some are not, and this is said of it: %+v, %v", lanes, err)
 	}
-	if err := q.applyPause(ctx, job.Bulk, "a"); err != nil { // the last step of EnsureConsumer
+	if err := q.applyPause(ctx, job.Bulk, "a", true); err != nil { // the last step of EnsureConsumer
 		t.Fatal(err)
 	}
 	consumers, err := q.consumers(ctx, job.Bulk)

@@ -31,6 +31,9 @@ const (
 
 // enter waits until the run may begin; leave must follow. It returns false if ctx ended first.
 func (q *quiet) enter(ctx context.Context, alone bool) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.take(alone) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,17 +14,17 @@ import (
 )
 
 // gate runs a few loops through a quiet gate on a fake clock, and then stops them.
-func gate(t *testing.T, fn func(loop func(alone bool, run, gap time.Duration) *int)) {
+func gate(t *testing.T, fn func(loop func(alone bool, run, gap time.Duration) *atomic.Int64)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		q := &quiet{}
 		ctx, cancel := context.WithCancel(context.Background())
 		var loops sync.WaitGroup
-		fn(func(alone bool, run, gap time.Duration) *int {
-			entered := new(int)
+		fn(func(alone bool, run, gap time.Duration) *atomic.Int64 {
+			entered := new(atomic.Int64)
 			loops.Go(func() {
 				for q.enter(ctx, alone) {
-					*entered++
+					entered.Add(1)
 					takes(run)
 					q.leave(alone)
 					takes(gap)
@@ -37,25 +38,25 @@ func gate(t *testing.T, fn func(loop func(alone bool, run, gap time.Duration) *i
 }
 
 func TestSuspectsDoNotShutOutTheOthers(t *testing.T) {
-	gate(t, func(loop func(bool, time.Duration, time.Duration) *int) {
+	gate(t, func(loop func(bool, time.Duration, time.Duration) *atomic.Int64) {
 		const ms = time.Millisecond
-		alone := []*int{loop(true, 5*ms, ms), loop(true, 5*ms, ms)}
+		alone := []*atomic.Int64{loop(true, 5*ms, ms), loop(true, 5*ms, ms)}
 		common := loop(false, ms, ms)
 		takes(time.Minute)
 		synctest.Wait()
-		if *common < 1000 {
-			t.Errorf("%d runs in a minute beside two models that always have a suspect, want thousands", *common)
+		if common.Load() < 1000 {
+			t.Errorf("%d runs in a minute beside two models that always have a suspect, want thousands", common.Load())
 		}
 		for _, n := range alone {
-			if *n < 1000 {
-				t.Errorf("%d suspects in a minute, want thousands", *n)
+			if n.Load() < 1000 {
+				t.Errorf("%d suspects in a minute, want thousands", n.Load())
 			}
 		}
 	})
 }
 
 func TestSuspectBehindALongRun(t *testing.T) {
-	gate(t, func(loop func(bool, time.Duration, time.Duration) *int) {
+	gate(t, func(loop func(bool, time.Duration, time.Duration) *atomic.Int64) {
 		loop(false, 4*time.Minute, time.Hour)
 		takes(time.Second)
 		suspect := loop(true, time.Second, time.Hour)
@@ -63,16 +64,16 @@ func TestSuspectBehindALongRun(t *testing.T) {
 		common := loop(false, 10*time.Millisecond, 0)
 		takes(3 * time.Minute)
 		synctest.Wait()
-		if *suspect != 0 {
+		if suspect.Load() != 0 {
 			t.Error("the suspect runs beside another")
 		}
 		// Four fifths of the time, whatever the pieces.
-		if got := float64(*common) / (3 * 60 * 100); got < 0.7 {
+		if got := float64(common.Load()) / (3 * 60 * 100); got < 0.7 {
 			t.Errorf("the others have %.0f %% of their runs while a suspect waits, want four fifths", 100*got)
 		}
 		takes(10 * time.Minute)
 		synctest.Wait()
-		if *suspect != 1 {
+		if suspect.Load() != 1 {
 			t.Error("the suspect never runs")
 		}
 	})
