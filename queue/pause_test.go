@@ -197,3 +197,43 @@ func TestAPauseEnds(t *testing.T) {
 	}
 	fetch(t, s, 1)
 }
+
+// A pause or a resume that was cut short shows, and doing it again mends it, though the stream notes the right thing
+// already; so does a worker that starts.
+func TestWhatWasCutShortIsMended(t *testing.T) {
+	cfg := testConfig(testserver.NATS(t))
+	q := connect(t, cfg)
+	if err := q.EnsureStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	source(t, q, job.Bulk, "a")
+	_, js := operator(t, cfg.URL)
+	again := map[string]func(){
+		"a worker starts":  func() { source(t, q, job.Bulk, "a") },
+		"it is done again": nil,
+	}
+	for name, mend := range again {
+		for _, paused := range []bool{true, false} {
+			repeat, left, want := func() { resume(t, q, job.Bulk, "") }, queue.PausedForever, time.Time{}
+			if paused {
+				repeat, left, want = func() { pause(t, q, job.Bulk, "", time.Time{}) }, time.Time{}, queue.PausedForever
+			}
+			repeat()
+			// One share is left as it was.
+			if _, err := js.PauseConsumer(t.Context(), "bulk", "a~3", left); err != nil {
+				t.Fatal(err)
+			}
+			if m := modelState(t, q, job.Bulk, "a"); !m.Partly || !m.PausedUntil.Equal(queue.PausedForever) {
+				t.Errorf("cut short, paused %v: %+v", paused, m)
+			}
+			if mend == nil {
+				repeat()
+			} else {
+				mend()
+			}
+			if m := modelState(t, q, job.Bulk, "a"); m.Partly || !m.PausedUntil.Equal(want) {
+				t.Errorf("%s: %+v; want it paused until %v", name, m, want)
+			}
+		}
+	}
+}
