@@ -21,16 +21,20 @@ type batcher struct {
 	maxDelay  time.Duration
 	reserve   float64 // the share of rows that bulk gets while both lanes have work
 	single    bool    // one job a batch
+	apart     bool    // the model is heavy and has express instances, see overtake.go
 	// canceled reports whether a job is known to be canceled; nil if none is.
 	canceled func(job.ID) bool
 
-	lanes  [2]fairQueue
-	slice  bulkSlice
-	groups map[uint64]*group // those with waiting jobs, and the one used last
-	last   *group            // most jobs are of the same group as the one before
-	seed   maphash.Seed
-	full   int     // groups that have a whole batch of rows
-	credit float64 // rows that bulk has saved up
+	lanes   [2]fairQueue
+	slice   bulkSlice
+	groups  map[uint64]*group // those with waiting jobs, and the one used last
+	last    *group            // most jobs are of the same group as the one before
+	seed    maphash.Seed
+	full    int       // groups that have a whole batch of rows
+	batches uint64    // closed
+	filled  uint64    // those that were not express
+	quietAt time.Time // a tenant who does not flood had rows in a batch
+	credit  float64   // rows that bulk has saved up
 
 	alone     soloQueue
 	aloneNext bool // whose turn it is, if both kinds wait
@@ -46,6 +50,7 @@ type batch struct {
 	solo     bool
 	closed   time.Time
 	left     []int // rows that left the buffer of each fetcher
+	owner    owner
 }
 
 // part is the rows of one job that are in a batch: all of them unless the job is split.
@@ -83,7 +88,7 @@ func (b *batcher) add(t *task) {
 	}
 	b.lanes[t.job.Lane].add(t, g)
 	if t.job.Lane == job.Interactive {
-		b.slice.saw(t.message.taken)
+		b.watch(t.strand)
 	}
 }
 
@@ -163,16 +168,16 @@ func (b *batcher) wakeAt() (at time.Time, ok bool) {
 }
 
 // choose returns the lane and the strand that the next batch starts with.
-func (b *batcher) choose(now time.Time, limit int) (job.Lane, *strand) {
+func (b *batcher) choose(now time.Time) (job.Lane, *strand) {
 	lead, other := job.Interactive, job.Bulk
-	if b.bulkFirst(limit) {
+	if b.bulkFirst() {
 		lead, other = other, lead
 	}
 	for _, lane := range [...]job.Lane{lead, other} {
 		s := b.lanes[lane].lead()
 		if s != nil && !b.due(s, now) {
 			// Jobs that may wait for company do not hold up those that have waited, or have found theirs.
-			s = b.lanes[lane].leadOf(func(s *strand) bool { return b.due(s, now) })
+			s = b.lanes[lane].turns.firstOf(func(s *strand) bool { return b.due(s, now) })
 		}
 		if s != nil {
 			return lane, s
@@ -187,7 +192,7 @@ func (b *batcher) due(s *strand, now time.Time) bool {
 }
 
 // bulkFirst reports whether the next batch starts with bulk: there is nothing else, or bulk has saved up the rows.
-func (b *batcher) bulkFirst(limit int) bool {
+func (b *batcher) bulkFirst() bool {
 	bulk := b.lanes[job.Bulk].lead()
 	if bulk == nil {
 		return false
@@ -195,16 +200,14 @@ func (b *batcher) bulkFirst(limit int) bool {
 	if b.lanes[job.Interactive].oldest == nil {
 		return true
 	}
-	rows := min(b.maxRows, bulk.group.lanes[job.Bulk].rows, max(limit, bulk.head.rows))
+	rows := min(b.maxRows, bulk.group.lanes[job.Bulk].rows)
 	return b.credit >= float64(rows)
 }
 
 // fill closes a batch into dst, which keeps its memory. It must only be called when ready says so.
 func (b *batcher) fill(now time.Time, dst *batch) {
-	clear(dst.left)
-	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], canceled: dst.canceled[:0], left: dst.left, closed: now}
-	run, more := b.slice.limits(now, b.maxRows)
-	lane, lead := b.choose(now, run)
+	b.begin(now, dst)
+	lane, lead := b.choose(now)
 	if b.alone.ready() && (b.aloneNext || lead == nil) {
 		b.aloneNext = false
 		b.fillAlone(now, dst)
@@ -219,18 +222,45 @@ func (b *batcher) fill(now time.Time, dst *batch) {
 	bulkWaits := b.lanes[job.Bulk].oldest != nil && b.lanes[job.Interactive].oldest != nil
 	bulkRows := 0
 	if lane == job.Bulk {
-		bulkRows = b.take(g, job.Bulk, run, now, dst)
-		b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst)
+		bulkRows = b.take(g, job.Bulk, b.maxRows, now, dst, nil)
+		if !b.apart || bulkRows <= b.slice.rows(b.maxRows) {
+			b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst, nil)
+		}
 	} else {
 		// The rows that bulk has saved up are kept free for it, as far as bulk of this group is there to use them.
+		more := b.slice.rows(b.maxRows)
 		reserved := max(0, min(int(b.credit), g.lanes[job.Bulk].rows, b.maxRows-1, more))
-		b.take(g, job.Interactive, b.maxRows-reserved, now, dst)
-		bulkRows = b.take(g, job.Bulk, min(b.maxRows-dst.rows, more), now, dst)
-		b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst)
+		alike, others := b.sides(lead)
+		b.take(g, job.Interactive, b.maxRows-reserved, now, dst, alike)
+		bulkRows = b.take(g, job.Bulk, min(b.maxRows-dst.rows, more), now, dst, nil)
+		b.take(g, job.Interactive, b.maxRows-dst.rows, now, dst, alike)
+		if others != nil {
+			b.take(g, job.Interactive, min(b.maxRows-dst.rows, more-bulkRows), now, dst, others)
+		}
 	}
 	b.account(bulkWaits, dst.rows, bulkRows)
+	b.end(g, lane, of, dst)
+	if lane == job.Bulk && bulkWaits {
+		dst.owner.yields = false // it is its reserve that bulk gets here, not what is left
+	}
+	b.filled++
+}
+
+// begin empties dst, which keeps its memory.
+func (b *batcher) begin(now time.Time, dst *batch) {
+	clear(dst.left)
+	*dst = batch{parts: dst.parts[:0], expired: dst.expired[:0], canceled: dst.canceled[:0], left: dst.left, closed: now}
+	b.batches++
+}
+
+// end settles what a batch of the group costs the tenant that it was closed for.
+func (b *batcher) end(g *group, lane job.Lane, of *tenant, dst *batch) {
 	// A run has a price whatever its rows. Who has it for few rows pays for free places too, or jobs of ever other
 	// groups would win the instances with a run each.
+	if dst.owner.quietRows > 0 {
+		b.quietAt = dst.closed
+	}
+	dst.owner.decide(dst.rows, b.othersThan(&dst.owner, dst.closed))
 	if dst.rows > 0 {
 		b.lanes[lane].charge(of, min(b.slice.fixedRows(b.maxRows), b.maxRows-dst.rows))
 	}
@@ -249,11 +279,15 @@ func (b *batcher) account(bulkWaits bool, rows, bulkRows int) {
 }
 
 // take moves rows of the group's lane into the batch, of each tenant in turn, and returns how many. A job of at most
-// maxRows rows is never cut, a larger one wherever the batch is full. A first job is always taken.
-func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *batch) (taken int) {
+// maxRows rows is never cut, a larger one wherever the batch is full. A first job is always taken. With ok, only the
+// strands that it accepts are.
+func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *batch, ok func(*strand) bool) (taken int) {
 	q, order := &b.lanes[lane], &g.lanes[lane].turns
 	for taken < room {
 		s := order.first()
+		if s != nil && ok != nil && !ok(s) {
+			s = order.firstOf(ok)
+		}
 		if s == nil {
 			break
 		}
@@ -261,9 +295,11 @@ func (b *batcher) take(g *group, lane job.Lane, room int, now time.Time, dst *ba
 		if len(order.list) > 1 {
 			end = min(room, taken+q.turn(s.tenant))
 		}
+		floods := b.floods(s)
 		rows, closed := b.takeTurn(s, lane, room-taken, end-taken, now, dst)
 		taken += rows
 		q.charge(s.tenant, rows)
+		dst.owner.count(lane, s.tenant, floods, rows, b.batches)
 		if s.head == nil {
 			q.retire(s, lane)
 		}
@@ -307,6 +343,7 @@ func (b *batcher) takeTurn(s *strand, lane job.Lane, room, turn int, now time.Ti
 			q.pop(s)
 		}
 	}
+	s.tenant.rows -= gone
 	b.leave(s.group, lane, gone)
 	return taken, closed
 }
@@ -335,6 +372,7 @@ func (d *batch) leave(t *task, rows int) {
 func (b *batcher) fillAlone(now time.Time, dst *batch) {
 	dst.solo = true
 	t := b.alone.start()
+	dst.owner.bulk = t.job.Lane == job.Bulk
 	switch {
 	case t.expired(now):
 		dst.expired = append(dst.expired, t)

@@ -156,6 +156,7 @@ func TestCanceledJobIsDroppedFromABatchThatHasNotStarted(t *testing.T) {
 func TestRunEndsWhenAllOfItsJobsAreCanceled(t *testing.T) {
 	inRig(t, func(r *rig) {
 		r.registry = prometheus.NewRegistry()
+		r.cfg.ExpressInstances = 0
 		made := r.obey(obedient{}, nil)
 		one, two := doubleJob(t, 666), doubleJob(t, 667)
 		sent := r.publish(job.Interactive, one, two)
@@ -258,6 +259,7 @@ func TestNoticeBetweenBatchAndRun(t *testing.T) {
 
 func TestRunThatPanicsWhenItIsEnded(t *testing.T) {
 	inRig(t, func(r *rig) {
+		r.cfg.ExpressInstances = 0
 		made := r.obey(obedient{ended: func() { panic("not like this") }}, nil)
 		hangs, next := doubleJob(t, 666), doubleJob(t, 1)
 		sent := r.publish(job.Interactive, hangs)

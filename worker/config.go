@@ -20,10 +20,18 @@ type Config struct {
 	// ReserveBulk is the share of rows that the bulk lane gets while both lanes have work, 0 to 0.5.
 	// Beyond it, bulk only fills what interactive batches leave free.
 	ReserveBulk float64
-	// BulkSlice bounds the time that bulk rows add to a run, or that a run of bulk alone takes, while interactive jobs come,
-	// because nothing ends a run that has begun; but when it is bulk's turn it gets one job at least. It is for models that
-	// take milliseconds a row, and costs those that gain by large batches some throughput of bulk meanwhile. 0 is no bound.
+	// BulkSlice bounds the time that bulk rows add to a run with interactive jobs, which wait for it. It is for models that
+	// take milliseconds a row. 0 is no bound.
 	BulkSlice time.Duration
+	// ExpressInstances is how many instances a model has besides its own, for what would wait for a run of others:
+	// interactive jobs overtake runs of bulk there, and those of one tenant the runs that are mostly another's who has more
+	// waiting. It is never more than the model's own. The run that is overtaken goes on, so the model may use one more CPU,
+	// and the memory of its activations, for each meanwhile. 0 is none: then everybody waits for the run that he meets.
+	ExpressInstances int
+	// YieldNice is how far runs of bulk, and those of tenants who flood while there are others, step back behind all other
+	// threads, if they take 2 ms or more: 1 to 19 as nice(1) has it, 0 not at all. It counts within the worker's control
+	// group: in its container, if it has one. Only Linux has it.
+	YieldNice int
 	// Ahead is how much work, in time at the measured speed, is fetched before it is needed, for each lane of a model.
 	// At least two batches are held ahead.
 	Ahead time.Duration
@@ -57,24 +65,29 @@ type Config struct {
 // DefaultConfig returns the settings that fit most models.
 func DefaultConfig() Config {
 	return Config{
-		DrainTimeout:   25 * time.Second,
-		MaxAttempts:    5,
-		Limits:         job.DefaultLimits(),
-		ReserveBulk:    0.1,
-		BulkSlice:      5 * time.Millisecond,
-		Ahead:          50 * time.Millisecond,
-		LeaseFraction:  0.1,
-		BufferBytes:    64 << 20,
-		Settlers:       1,
-		RunTimeout:     5 * time.Minute,
-		FetchWait:      time.Second,
-		RetryDelay:     250 * time.Millisecond,
-		RetryDelayMax:  5 * time.Second,
-		OutageDelay:    50 * time.Millisecond,
-		OutageDelayMax: 2 * time.Second,
-		SweepInterval:  time.Minute,
+		DrainTimeout:     25 * time.Second,
+		MaxAttempts:      5,
+		Limits:           job.DefaultLimits(),
+		ReserveBulk:      0.1,
+		BulkSlice:        time.Millisecond,
+		ExpressInstances: 8,
+		YieldNice:        15,
+		Ahead:            50 * time.Millisecond,
+		LeaseFraction:    0.1,
+		BufferBytes:      64 << 20,
+		Settlers:         1,
+		RunTimeout:       5 * time.Minute,
+		FetchWait:        time.Second,
+		RetryDelay:       250 * time.Millisecond,
+		RetryDelayMax:    5 * time.Second,
+		OutageDelay:      50 * time.Millisecond,
+		OutageDelayMax:   2 * time.Second,
+		SweepInterval:    time.Minute,
 	}
 }
+
+// expressLimit is far beyond what a machine has use for.
+const expressLimit = 64
 
 // Validate names every fault at once.
 func (c *Config) Validate() error {
@@ -104,6 +117,12 @@ func (c *Config) Validate() error {
 	}
 	if c.BulkSlice < 0 {
 		bad("BulkSlice is %v: it must not be negative; 0 is no bound", c.BulkSlice)
+	}
+	if c.ExpressInstances < 0 || c.ExpressInstances > expressLimit {
+		bad("ExpressInstances is %d: expected 0 to %d", c.ExpressInstances, expressLimit)
+	}
+	if c.YieldNice < 0 || c.YieldNice > 19 {
+		bad("YieldNice is %d: expected 0 to 19", c.YieldNice)
 	}
 	if c.LeaseFraction <= 0 || c.LeaseFraction > 1 {
 		bad("LeaseFraction is %v: expected a share above 0 and at most 1", c.LeaseFraction)

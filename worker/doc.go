@@ -15,9 +15,11 @@
 //
 // # Who is next
 //
-//   - Interactive jobs come before bulk, which fills what they leave free and has a small reserve. While interactive jobs
-//     come, the bulk rows of a run are bounded by the time they take ([Config].BulkSlice), because nothing ends a run
-//     that has begun.
+//   - Interactive jobs come before bulk, which fills what they leave free and has a small reserve. The bulk rows that are
+//     added to their runs are bounded by the time they take ([Config].BulkSlice).
+//   - Nothing ends a run that has begun, and nobody waits for one in which others have their way: interactive jobs
+//     overtake runs of bulk, and tenants the runs of one who floods, on express instances (overtake.go). The run that is
+//     overtaken yields the CPU (yield.go).
 //   - Within a lane the tenants take turns, a sixteenth of a batch each, over all their jobs whether they can share a
 //     batch or not (fair.go). A tenant alone has everything. The jobs of one tenant keep their order.
 //   - The queue keeps the tenants in shares, in order of arrival each. A fetcher for each share brings its messages, and

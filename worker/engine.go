@@ -19,6 +19,8 @@ import (
 //
 //	fetchers ──in──▶ batch loop ──idle/given──▶ runners ──▶ settle
 //	   └──aside──▶ triage ──in──▲
+//
+// The runners are in two crews: the express one computes what need not wait for the runs of the other, see overtake.go.
 type engine struct {
 	cfg     *Config
 	model   *Model
@@ -38,9 +40,9 @@ type engine struct {
 	quiet   *quiet
 
 	in       chan *message
-	aside    *sideline     // what needs triage first
-	idle     chan *runner  // runners that hold an instance and want a batch
-	free     chan Instance // instances that compute nothing
+	aside    *sideline // what needs triage first
+	regular  crew
+	express  crew
 	soloDone chan struct{} // the job that was run alone is settled
 	stopped  chan struct{} // the batch loop makes no more batches
 
@@ -60,8 +62,8 @@ func (p *Pool) newEngine(m *Model) *engine {
 		cfg: &p.cfg, model: m, info: &m.Info, broker: p.broker, results: p.results,
 		log: p.log.With(slog.String("model", m.Info.Name)), metrics: p.metrics.model(m.Info.Name),
 		store: p.store, nats: p.nats, tokens: &p.tokens, reach: p.reach, retry: m.Retry.complete(&p.cfg), largest: resultstore.MaxRecordBytes, name: p.name, cancels: &p.cancels, quiet: &p.quiet,
-		in:   make(chan *message, messagesWaiting),
-		idle: make(chan *runner), free: make(chan Instance, m.Instances),
+		in:      make(chan *message, messagesWaiting),
+		regular: newCrew(m.Instances), express: newCrew(min(p.cfg.ExpressInstances, m.Instances)),
 		soloDone: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 }
@@ -84,12 +86,14 @@ func (e *engine) open(ctx context.Context, k *keeper) error {
 		}
 	}
 	e.aside = newSideline(len(e.fetchers))
-	for range e.model.Instances {
-		inst, err := e.model.NewInstance()
-		if err != nil {
-			return errors.Join(fmt.Errorf("model %s: %w", e.info.Name, err), e.closeInstances())
+	for _, c := range [...]*crew{&e.regular, &e.express} {
+		for range cap(c.free) {
+			inst, err := e.model.NewInstance()
+			if err != nil {
+				return errors.Join(fmt.Errorf("model %s: %w", e.info.Name, err), e.closeInstances())
+			}
+			c.free <- inst
 		}
-		e.free <- inst
 	}
 	return nil
 }
@@ -118,9 +122,13 @@ func (e *engine) run(fetching, work context.Context) {
 		t.run(fetching, e.aside)
 		close(e.in)
 	})
+	e.regular.recruit(e)
+	e.express.recruit(e)
 	receivers.Go(func() { e.batchLoop(fetching) })
-	for range e.model.Instances + e.cfg.Settlers {
-		receivers.Go(func() { newRunner(e).run(work) })
+	for _, c := range [...]*crew{&e.regular, &e.express} {
+		for _, r := range c.runners {
+			receivers.Go(func() { r.run(work) })
+		}
 	}
 	senders.Wait()
 	e.aside.close()
@@ -131,16 +139,31 @@ func (e *engine) run(fetching, work context.Context) {
 func (e *engine) batchLoop(ctx context.Context) {
 	defer close(e.stopped)
 	b := newBatcher(e.info, e.model.MaxRows, e.model.MaxDelay, e.cfg.ReserveBulk)
-	b.slice.most = e.cfg.BulkSlice
+	b.slice.most, b.apart = e.cfg.BulkSlice, e.cfg.ExpressInstances > 0
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		e.takeIn(b)
 		now := time.Now()
-		var idle chan *runner
+		var idle, express chan *runner
 		var wake <-chan time.Time
 		if b.ready(now) {
-			idle = e.idle
+			idle = e.regular.idle
+			if b.apart {
+				over := e.regular.overtakable()
+				if b.overtaker(now, over) != nil {
+					select {
+					case r := <-idle:
+						e.give(b, r, nil)
+						continue
+					default: // who has to wait for a free instance may overtake
+					}
+					express = e.express.idle
+				} else if at, ok := b.overtakeAt(now, over); ok {
+					timer.Reset(at.Sub(now))
+					wake = timer.C
+				}
+			}
 		} else if at, ok := b.wakeAt(); ok {
 			timer.Reset(at.Sub(now))
 			wake = timer.C
@@ -149,15 +172,9 @@ func (e *engine) batchLoop(ctx context.Context) {
 		case m := <-e.in:
 			e.addAll(b, m)
 		case r := <-idle:
-			b.single = e.single.Load()
-			now := time.Now()
-			b.canceled = e.cancels.lookup(now)
-			b.slice.cost = e.costs.load()
-			b.fill(now, &r.batch)
-			for from, rows := range r.batch.left {
-				e.left(from, rows)
-			}
-			r.given <- struct{}{}
+			e.give(b, r, nil)
+		case r := <-express:
+			e.give(b, r, e.regular.over)
 		case <-e.soloDone:
 			b.alone.done()
 		case <-wake:
@@ -166,6 +183,27 @@ func (e *engine) batchLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// give closes a batch for the runner: of all that waits, or of what may overtake the batches over.
+func (e *engine) give(b *batcher, r *runner, over []owner) {
+	now := time.Now()
+	b.single = e.single.Load()
+	b.canceled = e.cancels.lookup(now)
+	b.slice.cost = e.costs.load()
+	// A model is taken to be heavy until it is known not to be.
+	full := b.slice.cost.of(b.maxRows)
+	b.apart = e.cfg.ExpressInstances > 0 && (full == 0 || full >= heavy)
+	if over == nil {
+		b.fill(now, &r.batch)
+	} else {
+		b.fillExpress(now, over, &r.batch)
+	}
+	for from, rows := range r.batch.left {
+		e.left(from, rows)
+	}
+	r.busy.Store(true)
+	r.given <- struct{}{}
 }
 
 // takeIn puts in all that has come already, so that no batch is closed while company waits at the door, or a tenant
@@ -263,7 +301,9 @@ func (e *engine) closeInstances() error {
 	var errs []error
 	for {
 		select {
-		case inst := <-e.free:
+		case inst := <-e.regular.free:
+			errs = append(errs, closeSafely(inst))
+		case inst := <-e.express.free:
 			errs = append(errs, closeSafely(inst))
 		default:
 			return errors.Join(errs...)

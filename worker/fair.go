@@ -40,9 +40,12 @@ type fairQueue struct {
 // tenant is the account of one tenant in one lane.
 type tenant struct {
 	name    string
-	number  int64 // its place in each round: they came in this order
-	served  int64 // rows
-	strands int   // those with waiting jobs
+	number  int64  // its place in each round: they came in this order
+	served  int64  // rows
+	strands int    // those with waiting jobs
+	rows    int    // that wait, not yet in a batch
+	part    stake  // of the batch that was filled last
+	flooded uint64 // the batch that was filled next when it flooded last; 0 is never
 }
 
 // strand is the waiting jobs of one tenant and group in one lane, in the order of arrival.
@@ -89,6 +92,7 @@ func (q *fairQueue) add(t *task, g *group) {
 	s := q.strandOf(t.job.Tenant, g)
 	q.arrivals++
 	t.strand, t.arrived = s, q.arrivals
+	s.tenant.rows += t.rows
 	q.push(t)
 	if s.head != nil {
 		s.tail.sameStrand, s.tail = t, t
@@ -153,21 +157,6 @@ func (q *fairQueue) lead() *strand {
 		q.clock = min(max(q.clock, s.tenant.served), s.tenant.served+q.quantum)
 	}
 	return s
-}
-
-// leadOf is lead among the strands that ok accepts. It looks at all of them.
-func (q *fairQueue) leadOf(ok func(*strand) bool) *strand {
-	var best turn
-	for i := range q.turns.list {
-		s := q.turns.list[i].strand
-		if !ok(s) {
-			continue
-		}
-		if now := q.turns.of(s); best.strand == nil || now.before(&best) {
-			best = now
-		}
-	}
-	return best.strand
 }
 
 // turn returns how many rows the tenant may take until it is another's turn.

@@ -80,7 +80,7 @@ func (b *fakeBroker) publish(lane job.Lane, contentType string, body []byte) *fa
 func (b *fakeBroker) publishMessage(m *fakeMessage) *fakeMessage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m.broker, m.tenant, m.seq = b, "default", uint64(len(b.all)+1)
+	m.broker, m.tenant, m.seq = b, cmp.Or(m.tenant, job.DefaultTenant), uint64(len(b.all)+1)
 	b.all = append(b.all, m)
 	b.put(m)
 	return m

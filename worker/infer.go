@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheafml/sheaf/internal/failpoint"
@@ -17,22 +17,27 @@ import (
 // runner computes one batch after the other and settles each itself. A model has more runners than instances: a runner
 // holds an instance only while it computes, so that the instance goes on while the results are being written.
 type runner struct {
-	engine *engine
-	batch  batch
-	given  chan struct{} // the batch loop has filled batch
-	input  model.Batch
-	ledger ledger
-	now    run // what is being computed
+	engine  *engine
+	crew    *crew
+	back    *backThread // for runs that yield; nil until the first of them
+	yielded bool        // the last run did
+	busy    atomic.Bool // it has been given a batch that is not settled yet
+	batch   batch
+	given   chan struct{} // the batch loop has filled batch
+	input   model.Batch
+	ledger  ledger
+	now     run // what is being computed
 
 	outputs []job.Tensor // of one part, as views of the batch's
 	shapes  [][]int64
 	offsets []int
 }
 
-func newRunner(e *engine) *runner {
+func newRunner(e *engine, c *crew) *runner {
 	inputs := len(e.info.Signature.Inputs)
 	return &runner{
 		engine: e,
+		crew:   c,
 		given:  make(chan struct{}, 1),
 		input:  model.Batch{Inputs: make([]model.BatchInput, inputs)},
 		ledger: ledger{engine: e},
@@ -41,28 +46,30 @@ func newRunner(e *engine) *runner {
 
 // run works until the batch loop has stopped.
 func (r *runner) run(ctx context.Context) {
-	e := r.engine
+	e, free := r.engine, r.crew.free
 	e.cancels.watch(&r.now)
+	defer func() { r.back.close() }()
 	for {
 		var inst Instance
 		select {
-		case inst = <-e.free:
+		case inst = <-free:
 		case <-e.stopped:
 			return
 		}
 		// The batch is closed now that an instance is free for it, and not before.
 		select {
-		case e.idle <- r:
+		case r.crew.idle <- r:
 			<-r.given
 		case <-e.stopped:
-			e.free <- inst
+			free <- inst
 			return
 		}
 		e.metrics.inFlight.Add(float64(r.batch.rows))
 		alone := r.batch.solo && len(r.batch.parts) > 0 && e.suspects(r.batch.parts[0].task)
 		if e.quiet.enter(ctx, alone) {
 			inst = r.compute(ctx, inst, alone)
-			e.free <- inst
+			free <- inst
+			r.busy.Store(false)
 			if !alone {
 				e.quiet.leave(false)
 			}
@@ -71,12 +78,17 @@ func (r *runner) run(ctx context.Context) {
 				e.quiet.leave(true) // not before it has its record: until then a death of the process is put down to it
 			}
 		} else {
-			e.free <- inst
+			free <- inst
+			r.busy.Store(false)
 			r.giveBack()
 			e.settle(ctx, &r.ledger)
 		}
 		e.metrics.inFlight.Sub(float64(r.batch.rows))
-		e.measure(r.batch.rows, time.Since(r.batch.closed))
+		if r.crew == &e.regular {
+			e.measure(r.batch.rows, time.Since(r.batch.closed))
+		} else {
+			e.metrics.express.Inc()
+		}
 		if r.batch.solo {
 			e.soloDone <- struct{}{}
 		}
@@ -175,7 +187,8 @@ func (r *runner) halve(ctx context.Context, inst Instance, parts []part) Instanc
 		for i := range parts {
 			r.ledger.stopped(parts[i].task)
 		}
-	case errors.Is(err, errSlow) && len(parts) > 1:
+	case errors.Is(err, errSlow) && (len(parts) > 1 || r.yielded):
+		// A run that yielded may have had no CPU; alone a job does not yield.
 		r.engine.log.Warn("a batch did not finish; its jobs will be tried alone", slog.Int("jobs", len(parts)), slog.Any("error", err))
 		for i := range parts {
 			t := parts[i].task
@@ -240,7 +253,10 @@ func (r *runner) infer(ctx context.Context, inst Instance, parts []part) (output
 	if err != nil {
 		return nil, rows, took, err
 	}
-	r.engine.costs.observe(rows, took)
+	// What a run that yields takes is mostly what others left it. Its own is no more than was expected, or nearly so.
+	if expected := r.engine.costs.load().of(rows); !r.yielded || float64(took) < 2*expected {
+		r.engine.costs.observe(rows, took)
+	}
 	return outputs, rows, took, r.engine.checkOutputs(outputs, &r.input)
 }
 
@@ -262,7 +278,7 @@ func (r *runner) inTime(ctx context.Context, inst Instance, parts []part) ([]job
 	if limited.Err() != nil {
 		return nil, context.Cause(limited)
 	}
-	outputs, err := safely(limited, inst, &r.input)
+	outputs, err := r.runYielding(limited, inst)
 	if err == nil || ctx.Err() != nil {
 		return outputs, err
 	}
@@ -274,15 +290,6 @@ func (r *runner) inTime(ctx context.Context, inst Instance, parts []part) ([]job
 		return nil, fmt.Errorf("%w: it was stopped after %v", errSlow, e.cfg.RunTimeout)
 	}
 	return nil, err
-}
-
-func safely(ctx context.Context, inst Instance, b *model.Batch) (outputs []job.Tensor, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			outputs, err = nil, &panicError{value: v, stack: debug.Stack()}
-		}
-	}()
-	return inst.Run(ctx, b)
 }
 
 // gather points the input at the data of the parts; nothing is copied here.

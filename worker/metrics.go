@@ -16,6 +16,7 @@ type metrics struct {
 	returned    *prometheus.CounterVec   // model
 	canceled    *prometheus.CounterVec   // model
 	redelivered *prometheus.CounterVec   // model, lane
+	express     *prometheus.CounterVec   // model
 	rows        *prometheus.CounterVec   // model
 	batchRows   *prometheus.HistogramVec // model
 	queue       *prometheus.HistogramVec // model
@@ -54,6 +55,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		returned:    counter("returned_jobs_total", "Jobs given back to the queue without an outcome.", "model"),
 		canceled:    counter("canceled_runs_total", "Runs of a model that were ended because every job of them was canceled.", "model"),
 		redelivered: counter("redelivered_messages_total", "Messages delivered that had been delivered before.", "model", "lane"),
+		express:     counter("express_runs_total", "Runs of a model that overtook another one on an express instance.", "model"),
 		rows:        counter("rows_total", "Rows computed.", "model"),
 		batchRows:   histogram("batch_rows", "Rows of a run of the model.", prometheus.ExponentialBuckets(1, 2, 11), 1.1),
 		queue:       histogram("queue_seconds", "Time from submit to the worker, for each job.", seconds, 0),
@@ -81,6 +83,7 @@ type modelMetrics struct {
 	returned     prometheus.Counter
 	canceledRuns prometheus.Counter
 	redelivered  [2]prometheus.Counter
+	express      prometheus.Counter
 	rows         prometheus.Counter
 	batchRows    prometheus.Observer
 	queue        prometheus.Observer
@@ -94,6 +97,7 @@ type modelMetrics struct {
 func (m *metrics) model(name string) *modelMetrics {
 	c := &modelMetrics{
 		late: m.late.WithLabelValues(name), returned: m.returned.WithLabelValues(name), canceledRuns: m.canceled.WithLabelValues(name), rows: m.rows.WithLabelValues(name),
+		express:   m.express.WithLabelValues(name),
 		batchRows: m.batchRows.WithLabelValues(name), queue: m.queue.WithLabelValues(name), wait: m.wait.WithLabelValues(name),
 		infer: m.infer.WithLabelValues(name), write: m.write.WithLabelValues(name), inFlight: m.inFlight.WithLabelValues(name),
 	}

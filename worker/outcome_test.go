@@ -122,6 +122,7 @@ func TestFailedPieceFailsTheWholeJob(t *testing.T) {
 
 func TestPanicIsAFailure(t *testing.T) {
 	inRig(t, func(r *rig) {
+		r.cfg.ExpressInstances = 0
 		made := 0
 		m := doublerModel(1, nil)
 		m.NewInstance = func() (Instance, error) {

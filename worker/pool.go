@@ -29,11 +29,12 @@ type Model struct {
 	// MaxDelay is how long a batch that is not full waits for company while an instance is free. 0, which is right for
 	// most models, never waits: while all instances compute, the next batch forms by itself.
 	MaxDelay time.Duration
-	// Instances is how many batches are computed at the same time; 0 is 1.
+	// Instances is how many batches are computed at the same time, express ones apart; 0 is 1.
 	Instances int
 	// Retry is the model's own policy; what it leaves zero is the pool's.
 	Retry Retry
-	// NewInstance makes one instance; it is called Instances times, and again after a panic in Run.
+	// NewInstance makes one instance; it is called Instances times, up to as many times again for the express instances
+	// (see Config.ExpressInstances), and again after a panic in Run.
 	NewInstance func() (Instance, error)
 }
 

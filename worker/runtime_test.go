@@ -93,7 +93,9 @@ func TestRealRunEndsWhenItsJobIsCanceled(t *testing.T) {
 		return &signals{inst, began}, err
 	}
 	broker, store := newFakeBroker(), newFakeStore()
-	pool, err := newPool(DefaultConfig(), Deps{Results: store}, broker, []Model{m})
+	cfg := DefaultConfig()
+	cfg.ExpressInstances = 0
+	pool, err := newPool(cfg, Deps{Results: store}, broker, []Model{m})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,38 +1,25 @@
 package worker
 
 import (
+	"math"
 	"sync"
 	"time"
 )
 
-// bulkSlice bounds the bulk rows of a run while interactive jobs come: nothing ends a run that has begun, so an
-// interactive job that comes then waits for the rest of it. For a model that computes a thousand rows in a millisecond
-// this changes nothing; for one that takes milliseconds a row it is what keeps interactive jobs quick beside a backfill.
+// bulkSlice bounds the bulk rows that fill up a run with interactive jobs, because those wait for them. For a model that
+// computes a thousand rows in a millisecond this changes nothing; for one that takes milliseconds a row it is what keeps
+// interactive jobs quick beside a backfill.
 type bulkSlice struct {
 	most time.Duration // 0 is no bound
 	cost cost
-	last time.Time // an interactive job came
 }
 
-// lately is how long after an interactive job the next one is expected.
-const lately = time.Second
-
-// saw notes that an interactive job came.
-func (s *bulkSlice) saw(at time.Time) {
-	if at.After(s.last) {
-		s.last = at
+// rows returns how many bulk rows may be added to a run: as many as fit the slice, and at most maxRows.
+func (s *bulkSlice) rows(maxRows int) int {
+	if s.most == 0 || s.cost.row <= 0 {
+		return maxRows
 	}
-}
-
-// limits returns how many rows a run of bulk may have, and how many bulk rows may be added to an interactive one: as
-// many as fit the slice, and at most maxRows. A run of bulk takes its fixed part in any case, so at least half of the
-// slice goes to rows. A batch takes its first job whatever these say.
-func (s *bulkSlice) limits(now time.Time, maxRows int) (run, more int) {
-	if s.most == 0 || s.cost.row <= 0 || now.Sub(s.last) >= lately {
-		return maxRows, maxRows
-	}
-	fits := func(d float64) int { return int(min(max(0, d/s.cost.row), float64(maxRows))) }
-	return max(1, fits(max(float64(s.most)-s.cost.fixed, float64(s.most)/2))), fits(float64(s.most))
+	return int(min(float64(s.most)/s.cost.row, float64(maxRows)))
 }
 
 // fixedRows returns how many rows would take as long as a run takes whatever its rows.
@@ -47,6 +34,14 @@ func (s *bulkSlice) fixedRows(maxRows int) int {
 type cost struct{ fixed, row float64 }
 
 func (c cost) of(rows int) float64 { return c.fixed + c.row*float64(rows) }
+
+// rowsIn returns how many rows a run of that time has.
+func (c cost) rowsIn(d float64) int {
+	if c.row <= 0 {
+		return math.MaxInt32
+	}
+	return int(min(max(0, (d-c.fixed)/c.row), math.MaxInt32))
+}
 
 // costMeter learns the cost of runs: the straight line through the runs of late.
 type costMeter struct {

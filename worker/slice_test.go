@@ -104,30 +104,22 @@ func TestBulkSlice(t *testing.T) {
 		name  string
 		slice time.Duration
 		cost  cost
-		seen  time.Duration // how long ago an interactive job came
 		tasks []*task
 		want  []int // rows of the parts of the next batch
 	}{
-		{name: "a run of bulk fits the slice", slice: 5 * time.Millisecond, cost: heavy, tasks: []*task{bulk(1), bulk(1), bulk(1), bulk(1)}, want: []int{1, 1, 1}},
-		{name: "at least half of the slice is for rows", slice: 4 * time.Millisecond, cost: cost{fixed: 9e6, row: 1e6}, tasks: []*task{bulk(1), bulk(1), bulk(1)}, want: []int{1, 1}},
-		{name: "a job that does not fit waits for the next", slice: 5 * time.Millisecond, cost: heavy, tasks: []*task{bulk(2), bulk(2)}, want: []int{2}},
-		{name: "but the first one runs", slice: 5 * time.Millisecond, cost: heavy, tasks: []*task{bulk(8), bulk(1)}, want: []int{8}},
-		{name: "one row of a job that is cut anyhow", slice: time.Millisecond, cost: heavy, tasks: []*task{bulk(20)}, want: []int{1}},
 		{name: "bulk rows added fit the slice", slice: 3 * time.Millisecond, cost: heavy, tasks: []*task{interactive(2), bulk(2), bulk(1), bulk(1)}, want: []int{2, 2, 1}},
 		{name: "or none is added", slice: time.Millisecond, cost: heavy, tasks: []*task{interactive(2), bulk(2)}, want: []int{2}},
+		{name: "one row of a job that is cut anyhow", slice: time.Millisecond, cost: heavy, tasks: []*task{interactive(2), bulk(20)}, want: []int{2, 1}},
 		{name: "interactive rows are not counted", slice: time.Millisecond, cost: heavy, tasks: []*task{interactive(4), interactive(4)}, want: []int{4, 4}},
-		{name: "interactive jobs are expected for a second", slice: 4 * time.Millisecond, cost: heavy, seen: time.Second - 1, tasks: []*task{bulk(1), bulk(1), bulk(1)}, want: []int{1, 1}},
-		{name: "and no longer", slice: 4 * time.Millisecond, cost: heavy, seen: time.Second, tasks: []*task{bulk(1), bulk(1), bulk(1)}, want: []int{1, 1, 1}},
-		{name: "no bound", cost: heavy, tasks: []*task{bulk(4), bulk(4)}, want: []int{4, 4}},
-		{name: "a cost that is not known", slice: time.Millisecond, tasks: []*task{bulk(4), bulk(4)}, want: []int{4, 4}},
-		{name: "a model that is quick", slice: time.Millisecond, cost: cost{fixed: 5e3, row: 280}, tasks: []*task{bulk(4), bulk(4)}, want: []int{4, 4}},
+		{name: "nobody waits for a run of bulk alone", slice: time.Millisecond, cost: heavy, tasks: []*task{bulk(4), bulk(4)}, want: []int{4, 4}},
+		{name: "no bound", cost: heavy, tasks: []*task{interactive(4), bulk(4)}, want: []int{4, 4}},
+		{name: "a cost that is not known", slice: time.Millisecond, tasks: []*task{interactive(4), bulk(4)}, want: []int{4, 4}},
+		{name: "a model that is quick", slice: time.Millisecond, cost: cost{fixed: 5e3, row: 280}, tasks: []*task{interactive(4), bulk(4)}, want: []int{4, 4}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := testBatcher(maxRows, 0, 0.1)
 			b.slice.most, b.slice.cost = tt.slice, tt.cost
-			b.add(waiting(job.Interactive, 1, start.Add(-tt.seen)))
-			closeBatch(t, b, start)
 			for _, task := range tt.tasks {
 				b.add(task)
 			}

@@ -51,6 +51,21 @@ func (h *turns) first() *strand {
 	}
 }
 
+// firstOf is first among the strands that ok accepts. It looks at all of them.
+func (h *turns) firstOf(ok func(*strand) bool) *strand {
+	var best turn
+	for i := range h.list {
+		s := h.list[i].strand
+		if !ok(s) {
+			continue
+		}
+		if now := h.of(s); best.strand == nil || now.before(&best) {
+			best = now
+		}
+	}
+	return best.strand
+}
+
 func (h *turns) push(s *strand) {
 	h.list = append(h.list, h.of(s))
 	s.at[h.which] = len(h.list) - 1

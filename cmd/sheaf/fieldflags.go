@@ -36,6 +36,8 @@ func byFlag(err error) error {
 		"MaxAttempts", "--max-attempts",
 		"ReserveBulk", "--bulk-reserve",
 		"BulkSlice", "--bulk-slice",
+		"ExpressInstances", "--express-instances",
+		"YieldNice", "--yield-nice",
 		"Ahead", "--ahead",
 		"BufferBytes", "--buffer-bytes",
 		"RetryDelayMax", "--retry-delay-max",

@@ -29,13 +29,15 @@ func workerFlags(cmd *cobra.Command, library *string) *worker.Config {
 	fs.IntVar(&cfg.MaxAttempts, "max-attempts", cfg.MaxAttempts, "how often a job is tried, unless its model.yaml says so: its first delivery, and each time it is run alone since")
 	fs.DurationVar(&cfg.RunTimeout, "run-timeout", cfg.RunTimeout, "a run of the model that takes longer is stopped, and its jobs are tried alone")
 	fs.Float64Var(&cfg.ReserveBulk, "bulk-reserve", cfg.ReserveBulk, "share of rows that the bulk lane gets while both lanes have work, 0 to 0.5")
-	fs.DurationVar(&cfg.BulkSlice, "bulk-slice", cfg.BulkSlice, "how much time bulk rows may add to a run of the model while interactive jobs come; 0 is no bound")
+	fs.DurationVar(&cfg.BulkSlice, "bulk-slice", cfg.BulkSlice, "how much time bulk rows may add to a run with interactive jobs; 0 is no bound")
+	fs.IntVar(&cfg.YieldNice, "yield-nice", cfg.YieldNice, "how far runs of bulk, and of a tenant who floods, step back behind all other threads if they take 2 ms or more, 0 to 19 (Linux)")
+	fs.IntVar(&cfg.ExpressInstances, "express-instances", cfg.ExpressInstances, "instances of each model besides its own, on which interactive jobs overtake runs of bulk, and tenants the runs of one who floods; 0 is none")
 	fs.DurationVar(&cfg.Ahead, "ahead", cfg.Ahead, "how much work, in time, each lane of a model holds ready")
 	fs.IntVar(&cfg.BufferBytes, "buffer-bytes", cfg.BufferBytes, "bytes of messages that each lane of a model holds ready")
 	fs.DurationVar(&cfg.RetryDelay, "retry-delay", cfg.RetryDelay, "first pause before a job is tried again after a failure that may pass; it doubles")
 	fs.DurationVar(&cfg.RetryDelayMax, "retry-delay-max", cfg.RetryDelayMax, "the longest such pause")
 	fs.DurationVar(&cfg.SweepInterval, "sweep-interval", cfg.SweepInterval, "how often the lanes are searched for messages that NATS has given up")
-	asSettings(fs, "sweep-interval", "onnxruntime-lib", "drain-timeout", "max-attempts", "run-timeout", "bulk-reserve", "bulk-slice", "ahead", "buffer-bytes",
+	asSettings(fs, "sweep-interval", "onnxruntime-lib", "drain-timeout", "max-attempts", "run-timeout", "bulk-reserve", "bulk-slice", "express-instances", "yield-nice", "ahead", "buffer-bytes",
 		"retry-delay", "retry-delay-max")
 	return &cfg
 }
