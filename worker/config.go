@@ -71,7 +71,7 @@ func DefaultConfig() Config {
 		ReserveBulk:      0.1,
 		BulkSlice:        time.Millisecond,
 		ExpressInstances: 8,
-		YieldNice:        15,
+		YieldNice:        19,
 		Ahead:            50 * time.Millisecond,
 		LeaseFraction:    0.1,
 		BufferBytes:      64 << 20,

@@ -14,8 +14,8 @@ import (
 // threads leave of the CPUs, those that compute express runs, and the servers beside the worker. A model of which a run
 // takes some microseconds is computed in the usual way: it would take longer until such a thread gets its turn.
 //
-// The priority must not be too low. Before and after the run such a thread is one of Go's, and Go's collector waits for
-// it: on a CPU that another program keeps busy for 42 ms at a niceness of 19, for 275 ms with SCHED_IDLE, and for no
+// The priority could be lower still, but before and after the run such a thread is one of Go's, and Go's collector waits
+// for it: on a CPU that another program keeps busy for 42 ms at a niceness of 19, for 275 ms with SCHED_IDLE, and for no
 // longer than usual (2.7 ms) at 10.
 
 // backThread computes what yields.
