@@ -20,7 +20,8 @@ const (
 // Only what was seen while messages waited says how fast they are served: the rest says how fast they come.
 type meter struct {
 	rate float64
-	at   time.Time // of the last measurement; zero if there was none
+	over time.Duration // measured in all, while the rate was known
+	at   time.Time     // of the last measurement; zero if there was none
 }
 
 // value is the rate of late, in messages a second; 0 if it is not known.
@@ -42,10 +43,13 @@ func (m *meter) add(before, after *progress) {
 		return
 	}
 	sample := float64(n) / took.Seconds()
-	if m.value(after.at) > 0 {
-		sample = m.rate + (sample-m.rate)*(1-math.Exp(-float64(took)/float64(rateOver)))
+	if m.value(after.at) == 0 {
+		m.rate, m.over = 0, 0
 	}
-	m.rate, m.at = sample, after.at
+	// At first it is the mean of all, or a first short look, which is mostly chance, would count for seconds.
+	m.over += took
+	weight := max(float64(took)/float64(m.over), 1-math.Exp(-float64(took)/float64(rateOver)))
+	m.rate, m.at = m.rate+(sample-m.rate)*weight, after.at
 }
 
 // finished counts the messages that were finished between two looks; false if that cannot be said, because a consumer

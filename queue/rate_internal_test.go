@@ -77,11 +77,15 @@ func TestMeter(t *testing.T) {
 			t.Errorf("an interval that says nothing (%s) counts: %v", c.name, got)
 		}
 	}
-	one := step(&m, p, 5, 1000, 5*500) // as long as it is averaged over
-	if got, want := m.value(one.at), 200+300*(1-1/math.E); !near(got, want) {
+	p = step(&m, p, 0.25, 1000, 25) // it was chance
+	if got := m.value(p.at); !near(got, 150) {
+		t.Errorf("after two intervals of the same length: expected the mean, 150, got %v", got)
+	}
+	p = step(&m, p, 4.5, 1000, 4.5*150)
+	p = step(&m, p, 5, 1000, 5*500) // as long as it is averaged over, and it has been for as long
+	if got, want := m.value(p.at), 150+350*(1-1/math.E); !near(got, want) {
 		t.Errorf("after 5 s at 500: expected %v, got %v", want, got)
 	}
-	p = one
 	for range 100 {
 		p = step(&m, p, 0.3, 1000, 150)
 	}
