@@ -12,6 +12,8 @@ const (
 	// others are: a look costs the queue some requests.
 	lookEvery  = 200 * time.Millisecond
 	lookLazily = time.Second
+	// lookFirst is how often it is looked at while messages wait and its rate is not known: that turns nobody away.
+	lookFirst = 60 * time.Millisecond
 	// lookTimeout bounds one look. No submit waits for it.
 	lookTimeout = time.Second
 	// lookStale is how old a look may be to count.
@@ -50,6 +52,9 @@ func newGauge() *gauge { return &gauge{others: 1, perJob: 1} }
 
 // begin reports whether it is time for a look, which the caller then makes: finish must follow. g.mu is held.
 func (g *gauge) begin(now time.Time, every time.Duration) bool {
+	if g.load.Rate <= 0 && g.load.Waiting > 0 {
+		every = min(every, lookFirst)
+	}
 	if g.asking || now.Sub(g.begun) < every {
 		return false
 	}

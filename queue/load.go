@@ -31,7 +31,7 @@ func (l Load) Wait() (time.Duration, bool) {
 }
 
 // Load returns the load of a model as it is for a tenant, or with tenant "" as it is in all: what others have waiting in
-// other shares delays a tenant only by the turns that they take. It may be as old as 200 ms, and costs no request while it is younger; while the
+// other shares delays a tenant only by the turns that they take. It may be as old as 200 ms (50 ms while messages wait and the rate is not known), and costs no request while it is younger; while the
 // server takes its time to answer one caller, the others get what is as old as 2 s. It fails within the request timeout.
 func (q *Queue) Load(ctx context.Context, lane job.Lane, model, tenant string) (Load, error) {
 	l, err := q.cachedProgress(ctx, lane, model)

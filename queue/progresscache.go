@@ -45,6 +45,15 @@ func (e *progressEntry) sample(now time.Time) loadSample {
 	return loadSample{e.last, e.meter.value(now)}
 }
 
+// freshFor is how long the last progress counts as new: shorter while messages wait and the rate is not
+// known, since two looks give it.
+func (e *progressEntry) freshFor(now time.Time) time.Duration {
+	if e.last.waiting() > 0 && e.meter.value(now) == 0 {
+		return minInterval
+	}
+	return progressFor
+}
+
 // get returns the last progress if it is young enough, or else a refresh to wait for; mine says that the caller is to
 // start it.
 func (c *progressCache) get(k progressKey, now time.Time) (load loadSample, r *refresh, mine bool) {
@@ -60,7 +69,7 @@ func (c *progressCache) get(k progressKey, now time.Time) (load loadSample, r *r
 	}
 	if e.last != nil {
 		age := now.Sub(e.last.at)
-		if age < progressFor || e.refresh != nil && age < staleFor {
+		if age < e.freshFor(now) || e.refresh != nil && age < staleFor {
 			return e.sample(now), nil, false
 		}
 	}

@@ -43,7 +43,7 @@ func (m *meter) add(before, after *progress) {
 		return
 	}
 	sample := float64(n) / took.Seconds()
-	if m.value(after.at) == 0 {
+	if after.at.Sub(m.at) > rateFor {
 		m.rate, m.over = 0, 0
 	}
 	// At first it is the mean of all, or a first short look, which is mostly chance, would count for seconds.
