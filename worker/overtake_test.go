@@ -797,3 +797,45 @@ func TestDelayBehindOneThatMayNotOvertake(t *testing.T) {
 		_ = r.shutdown()
 	})
 }
+
+// What bulk gets as its reserve it gets at once; what is left over is all that steps back.
+func TestReserveOfBulkDoesNotYield(t *testing.T) {
+	for _, reserve := range []bool{true, false} {
+		b := testBatcher(4, 0, 0.1)
+		b.apart, b.slice = true, bulkSlice{most: time.Millisecond, cost: cost{row: float64(time.Millisecond)}}
+		b.add(bulk(4))
+		if reserve {
+			b.credit = 4
+			b.add(of("a", 1, 1))
+		}
+		if _, out := closeBatch(t, b, start); who(&out) != rows(4, "bulk") || out.owner.yields == reserve {
+			t.Errorf("reserve %v: rows of %q, yields: %v", reserve, who(&out), out.owner.yields)
+		}
+	}
+}
+
+// A run that yields may have had no CPU in all its time: its job has not failed.
+func TestYieldingRunThatIsStoppedIsTriedAgain(t *testing.T) {
+	inRig(t, func(r *rig) {
+		r.cfg.RunTimeout = 10 * time.Second
+		runs := 0
+		r.double(func(_ *model.Batch, _ []float32) error {
+			runs++
+			if runs == 2 {
+				takes(time.Minute)
+				return context.DeadlineExceeded
+			}
+			takes(time.Second)
+			return nil
+		})
+		first, second := doubleJob(t, 1), doubleJob(t, 7)
+		r.publish(job.Bulk, first)
+		r.pass(2 * time.Second)
+		r.publish(job.Bulk, second)
+		r.pass(3 * time.Minute)
+		r.wantDoubled(second)
+		if err := r.shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+}
