@@ -42,10 +42,10 @@ func TestOneRefreshAtATime(t *testing.T) {
 	if r.load.waiting() != 100 || r.err != nil {
 		t.Errorf("those who waited are told %+v, %v", r.load, r.err)
 	}
-	if load, r, _ := c.get(k, at(209)); r != nil || load.waiting() != 100 {
+	if load, r, _ := c.get(k, at(59)); r != nil || load.waiting() != 100 {
 		t.Errorf("while it is young it is believed: %+v", load)
 	}
-	_, r, mine = c.get(k, at(210))
+	_, r, mine = c.get(k, at(60))
 	if r == nil || !mine {
 		t.Fatal("it is too old for whoever asks first")
 	}
