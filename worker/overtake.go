@@ -11,8 +11,9 @@ import (
 // mostly bulk, and one that is mostly of a tenant who has more waiting, unless it is that tenant's. The run that is
 // overtaken goes on beside it, and yields the CPU (see yield.go); nothing of it is lost.
 //
-// A tenant floods who has a run's rows waiting, and more than others have. With a heavy model such have runs of their own, and get into
-// those of the others no more than bulk does; else a job of another tenant would wait for the rows that it is run with.
+// A tenant floods who has a run's rows waiting, and more than others have. With a heavy model such have runs of their
+// own, and get into those of the others no more than bulk does; else a job of another tenant would wait for the rows that
+// it is run with.
 
 // heavy is how long a full run takes, in nanoseconds, with a model for which it matters who is in it.
 const heavy = float64(2 * time.Millisecond)
