@@ -166,7 +166,7 @@ func TestManyFetchesShareTheMessages(t *testing.T) {
 	for range 4 {
 		go func() {
 			for {
-				n, err := s.Fetch(t.Context(), 7, 0, func(d *queue.Delivery) { seqs <- d.Seq })
+				n, err := s.Fetch(t.Context(), 7, 200*time.Millisecond, func(d *queue.Delivery) { seqs <- d.Seq })
 				if n == 0 || err != nil {
 					done <- err
 					return

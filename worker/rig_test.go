@@ -72,7 +72,7 @@ func (r *rig) pass(d time.Duration) {
 //
 // It does not wait at a timer's channel: under the race detector Go 1.26 dies of SIGSEGV when goroutines of a bubble
 // receive at the same time from timers that are due already, as one of no length is.
-func takes(d time.Duration) { time.Sleep(d) }
+func takes(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // the clock is the bubble's
 
 // shutdown ends the pool and returns what Run returned.
 func (r *rig) shutdown() error {
