@@ -39,8 +39,9 @@ type Config struct {
 	Bulk        LaneConfig
 	Dead        DeadConfig
 	// TenantShares is over how many shares the tenants of a lane are spread, 1 to 64. Workers take the shares in turn, so a
-	// tenant that floods delays only those of its own share; each share costs a consumer for every lane and model. What
-	// counts is the stream's number: a process that serves raises it to its setting, and nobody lowers it.
+	// tenant that floods delays only those of its own share, and those go past it through a spare share; each costs a
+	// consumer for every lane and model. What counts is the stream's number: a process that serves raises it to its setting,
+	// and nobody lowers it.
 	TenantShares int
 	// DuplicateWindow is how long the server remembers message IDs, to store a repeated publish only once.
 	DuplicateWindow time.Duration

@@ -18,20 +18,21 @@ import (
 
 // Queue is one connection to JetStream. All methods may be called from many goroutines.
 type Queue struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	conn    *nats.Conn
-	js      jetstream.JetStream
-	api     string // prefix of the JetStream API's subjects, with a dot at the end
-	link    *link
-	replies *inbox
-	groups  groups
-	infos   progressCache
-	shares  shareWatch
-	healing singleflight.Group
-	found   foundCache
-	life    context.Context // of what is done for several callers at once; it does not end
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	api      string // prefix of the JetStream API's subjects, with a dot at the end
+	link     *link
+	replies  *inbox
+	groups   groups
+	infos    progressCache
+	shares   shareWatch
+	holdings holdings
+	healing  singleflight.Group
+	found    foundCache
+	life     context.Context // of what is done for several callers at once; it does not end
 
 	closed    chan struct{} // closed by Close: nothing new starts
 	closeOnce sync.Once

@@ -19,7 +19,7 @@ const maxWaitingPulls = 2048
 // requestsAtOnce bounds the requests about the consumers of one model.
 const requestsAtOnce = 8
 
-// EnsureConsumer creates or updates the durable consumers of one lane and model: one for each share of the lane. Its
+// EnsureConsumer creates or updates the durable consumers of one lane and model: one for each share of the lane, and the spare one. Its
 // stream must exist. If Config.TenantShares asks for more shares than the stream has, the stream gets them; it is those
 // who serve that raise it, since a share that nobody fetches from would wait for ever.
 func (q *Queue) EnsureConsumer(ctx context.Context, lane job.Lane, model string) error {
@@ -82,7 +82,7 @@ func (p *preparation) shares(ctx context.Context) error {
 	}
 	var g errgroup.Group
 	g.SetLimit(requestsAtOnce)
-	for share := 1; share < max(want, p.atLeast); share++ {
+	for share := 1; share < max(consumersFor(want), p.atLeast); share++ {
 		g.Go(func() error {
 			_, err := p.share(ctx, share, false, first)
 			return err
@@ -94,7 +94,7 @@ func (p *preparation) shares(ctx context.Context) error {
 	return p.q.raiseShares(ctx, p.lane, want)
 }
 
-// raiseShares gives the stream so many shares, if it has fewer. Another process may write the stream's settings at the
+// raiseShares gives the stream so many shares, if it has fewer, and the spare one. Another process may write the stream's settings at the
 // same time, as they were before: what became of it is looked at.
 func (q *Queue) raiseShares(ctx context.Context, lane job.Lane, want int) error {
 	for {
@@ -104,10 +104,15 @@ func (q *Queue) raiseShares(ctx context.Context, lane job.Lane, want int) error 
 		}
 		c := s.CachedInfo().Config
 		shares, err := sharesOf(lane, c.SubjectTransform)
-		if err != nil || shares >= want {
+		if err != nil {
 			return err
 		}
-		c.SubjectTransform = shareTransform(lane, want)
+		want = max(want, shares)
+		subjects := withSubjects(c.Subjects, laneSubjects(lane, want))
+		if shares == want && len(subjects) == len(c.Subjects) {
+			return nil
+		}
+		c.SubjectTransform, c.Subjects = shareTransform(lane, want), subjects
 		if _, err := q.js.UpdateStream(ctx, c); err != nil {
 			return err
 		}

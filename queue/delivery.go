@@ -16,6 +16,7 @@ type Delivery struct {
 	Envelope job.Envelope
 	Seq      uint64 // stream sequence
 	Attempt  int    // 1 for the first delivery
+	Behind   uint64 // messages that waited behind it in its share when it was delivered
 
 	q       *Queue
 	msg     *nats.Msg
@@ -28,7 +29,7 @@ type Delivery struct {
 const leaseMargin = 20
 
 func newDelivery(q *Queue, m *nats.Msg, meta metadata, ackWait time.Duration, now time.Time) *Delivery {
-	d := &Delivery{q: q, msg: m, ackWait: ackWait, epoch: now, Seq: meta.seq, Attempt: meta.delivered}
+	d := &Delivery{q: q, msg: m, ackWait: ackWait, epoch: now, Seq: meta.seq, Attempt: meta.delivered, Behind: meta.pending}
 	d.lapses.Store(int64(d.lease()))
 	d.Envelope.Published = meta.published
 	d.Envelope.Header = m.Header.Get
@@ -132,6 +133,7 @@ type metadata struct {
 	delivered int
 	seq       uint64
 	published time.Time
+	pending   uint64
 }
 
 // parseMetadata reads a reply subject of the form
@@ -166,8 +168,9 @@ func parseMetadata(reply string) (m metadata, ok bool) {
 	delivered, err1 := strconv.ParseUint(tokens[first], 10, 31)
 	seq, err2 := strconv.ParseUint(tokens[first+1], 10, 64)
 	nanos, err3 := strconv.ParseInt(tokens[first+3], 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil {
+	pending, err4 := strconv.ParseUint(tokens[first+4], 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		return m, false
 	}
-	return metadata{delivered: int(delivered), seq: seq, published: time.Unix(0, nanos)}, true
+	return metadata{delivered: int(delivered), seq: seq, published: time.Unix(0, nanos), pending: pending}, true
 }

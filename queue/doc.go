@@ -33,7 +33,7 @@
 // would delay all others. Therefore the tenants of a lane are spread over a fixed number of shares: the server appends
 // the share, a hash of the tenant, to the subject as it stores a message, and every model has a consumer for each share.
 // Whoever serves the model fetches from all of them, [Queue.Sources], and takes turns. The cost is bounded: it depends on
-// the number of shares, not of tenants. Tenants of the same share still share.
+// the number of shares, not of tenants. A tenant in whose share others have a crowd is published into a spare one.
 //
 // The number of shares is the stream's. A worker raises it to its own setting, after it has made the consumers; nobody
 // lowers it. Workers that are running find the new shares by themselves within seconds.

@@ -28,17 +28,17 @@ type Source struct {
 	turn int // counts the fetches that several shares take in turn
 }
 
-// Sources returns the sources of a lane and model, one for each share of the lane; the consumers must exist. Whoever
+// Sources returns the sources of a lane and model, one for each share of the lane and the spare one; the consumers must exist. Whoever
 // serves the model fetches from all of them.
 func (q *Queue) Sources(ctx context.Context, lane job.Lane, model string) ([]*Source, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
 	shares, err := q.Shares(ctx, lane)
 	var sources []*Source
-	for share := 0; err == nil && share < MaxTenantShares; share++ {
+	for share := 0; err == nil && share <= MaxTenantShares; share++ {
 		var info *jetstream.ConsumerInfo
 		info, err = q.consumerInfo(ctx, lane, model, share)
-		if share >= shares && errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if share >= consumersFor(shares) && errors.Is(err, jetstream.ErrConsumerNotFound) {
 			err = nil // there are consumers of more shares than the stream has if somebody lowered them: what waits is served
 			break
 		}

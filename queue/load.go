@@ -40,7 +40,8 @@ func (q *Queue) Load(ctx context.Context, lane job.Lane, model, tenant string) (
 	}
 	waiting := l.waiting()
 	if tenant != "" {
-		_, waiting = l.place(math.MaxUint64, shareOf(tenant, len(l.shares)))
+		share, _ := q.shareFor(ctx, subjectKey{lane, model, tenant}, l.progress)
+		waiting = l.before(share, l.shares[share].waiting)
 	}
 	return Load{Waiting: int(min(waiting, math.MaxInt32)), Running: l.running(), Rate: l.rate}, nil
 }

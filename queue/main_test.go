@@ -64,7 +64,7 @@ func source(t testing.TB, q *queue.Queue, lane job.Lane, model string) *queue.So
 func tenantSource(t testing.TB, q *queue.Queue, lane job.Lane, model, tenant string) *queue.Source {
 	t.Helper()
 	all := sources(t, q, lane, model)
-	return all[shareOf(tenant, len(all))]
+	return all[shareOf(tenant, max(1, len(all)-1))] // the last is the spare one
 }
 
 // sources makes the consumers and returns the source of each share.

@@ -36,7 +36,7 @@ func TestAResumeBetweenTheSharesOfAWorkersStart(t *testing.T) {
 	if err := q.Resume(ctx, job.Bulk, ""); err != nil {
 		t.Fatal(err)
 	}
-	for share := 1; share < cfg.TenantShares; share++ {
+	for share := 1; share <= cfg.TenantShares; share++ {
 		if _, err := p.share(ctx, share, false, first); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestAResumeBetweenTheSharesOfAWorkersStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	consumers, err := q.consumers(ctx, job.Bulk)
-	if err != nil || len(consumers) != cfg.TenantShares {
+	if err != nil || len(consumers) != cfg.TenantShares+1 {
 		t.Fatalf("%d consumers, %v", len(consumers), err)
 	}
 	for _, c := range consumers {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,10 +16,14 @@ import (
 
 // progress is how far a lane and model is, at a moment.
 type progress struct {
-	at     time.Time
-	shares []shareProgress // one for each share of the lane
+	at     time.Time       // when the looking began
+	seen   time.Time       // when it was over
+	shares []shareProgress // one for each share of the lane, and the spare one if there are several
 	// removed counts the messages that ever left the lane, of all its models.
 	removed uint64
+	last    uint64 // sequence of the lane's last message
+	// passed counts the messages that this process has put into the spare share since.
+	passed atomic.Uint64
 }
 
 // shareProgress is how far the consumer of one share is.
@@ -55,16 +60,24 @@ func (p *progress) place(seq uint64, share int) (delivered bool, ahead uint64) {
 	if seq <= own.delivered {
 		return true, 0
 	}
+	var since uint64 // messages that may have come in front of it since the look
+	if seq > p.last {
+		since = seq - p.last - 1
+	}
 	// Sequences count the messages of every model, and some that are gone; the consumer's own count is the tighter
 	// bound as soon as it is known.
-	own.waiting = min(seq-own.delivered-1, own.waiting)
-	ahead = own.waiting
+	return false, p.before(share, min(seq-own.delivered-1, own.waiting+since))
+}
+
+// before is how many messages go before one that has so many in front of it in its share.
+func (p *progress) before(share int, inFront uint64) uint64 {
+	n := inFront
 	for i := range p.shares {
 		if i != share {
-			ahead += min(p.shares[i].waiting, own.waiting+1)
+			n += min(p.shares[i].waiting, inFront+1)
 		}
 	}
-	return false, ahead
+	return n
 }
 
 // Backlog counts the messages that wait in a lane for a model, and those delivered and not yet acked. It is as old as
@@ -85,8 +98,8 @@ func (q *Queue) readProgress(ctx context.Context, lane job.Lane, model string) (
 	if err != nil {
 		return nil, err
 	}
-	q.shares.note(lane, shares)
-	p := &progress{at: time.Now(), shares: make([]shareProgress, shares), removed: info.State.LastSeq - info.State.Msgs}
+	q.shares.note(lane, consumersFor(shares))
+	p := &progress{at: time.Now(), shares: make([]shareProgress, consumersFor(shares)), removed: info.State.LastSeq - info.State.Msgs, last: info.State.LastSeq}
 	g, asking := errgroup.WithContext(ctx)
 	g.SetLimit(requestsAtOnce)
 	for share := range p.shares {
@@ -98,6 +111,7 @@ func (q *Queue) readProgress(ctx context.Context, lane job.Lane, model string) (
 	if err := g.Wait(); err != nil {
 		return nil, requestError("look at the consumers of model "+model, err)
 	}
+	p.seen = time.Now()
 	for share := range p.shares {
 		if !p.shares[share].served {
 			return p, q.countUnserved(ctx, stream, lane, model, p)

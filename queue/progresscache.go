@@ -54,8 +54,8 @@ func (e *progressEntry) freshFor(now time.Time) time.Duration {
 	return progressFor
 }
 
-// get returns the last progress if it is young enough, or else a refresh to wait for; mine says that the caller is to
-// start it.
+// get returns the last progress if it is young enough, or else a refresh to wait for, and with it what is no older than
+// staleFor; mine says that the caller is to start it.
 func (c *progressCache) get(k progressKey, now time.Time) (load loadSample, r *refresh, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,10 +73,13 @@ func (c *progressCache) get(k progressKey, now time.Time) (load loadSample, r *r
 			return e.sample(now), nil, false
 		}
 	}
+	if e.last != nil && now.Sub(e.last.at) < staleFor {
+		load = e.sample(now)
+	}
 	if e.refresh == nil {
 		e.refresh, mine = &refresh{done: make(chan struct{})}, true
 	}
-	return loadSample{}, e.refresh, mine
+	return load, e.refresh, mine
 }
 
 // set ends a refresh.

@@ -66,7 +66,7 @@ func checkJob(j *job.Job) error {
 // message makes the message of one or more jobs. A job that is alone is stored under its own ID, so that the server
 // knows a repeated submit. Several jobs get an ID that is used once: were it the first job's, then a job published
 // again, in other company, would make the server take the whole message for one that it has.
-func message(k subjectKey, first job.ID, jobs int, body []byte) (*nats.Msg, error) {
+func (q *Queue) message(ctx context.Context, k subjectKey, first job.ID, jobs int, body []byte) (*nats.Msg, error) {
 	if jobs > 1 {
 		var err error
 		if first, err = job.NewID(); err != nil {
@@ -74,7 +74,7 @@ func message(k subjectKey, first job.ID, jobs int, body []byte) (*nats.Msg, erro
 		}
 	}
 	return &nats.Msg{
-		Subject: subject(k.lane, k.model, k.tenant),
+		Subject: q.route(ctx, k),
 		Header: nats.Header{
 			job.HeaderID:          {first.String()},
 			job.HeaderContentType: {job.ContentTypeSheaf},
@@ -85,7 +85,7 @@ func message(k subjectKey, first job.ID, jobs int, body []byte) (*nats.Msg, erro
 
 // store publishes one message and counts it.
 func (q *Queue) store(ctx context.Context, k subjectKey, first job.ID, jobs int, body []byte) (ack, error) {
-	m, err := message(k, first, jobs, body)
+	m, err := q.message(ctx, k, first, jobs, body)
 	if err != nil {
 		return ack{}, err
 	}

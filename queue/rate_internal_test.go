@@ -126,7 +126,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestPlace(t *testing.T) {
-	p := &progress{shares: []shareProgress{{delivered: 10, waiting: 3}, {delivered: 40, waiting: 1000}, {delivered: 5, waiting: 50}}}
+	p := &progress{last: 1000, shares: []shareProgress{{delivered: 10, waiting: 3}, {delivered: 40, waiting: 1000}, {delivered: 5, waiting: 50}}}
 	for _, c := range []struct {
 		seq       uint64
 		share     int
@@ -140,8 +140,10 @@ func TestPlace(t *testing.T) {
 		{40, 1, true, 0},
 		{45, 1, false, 4 + 3 + 5},
 		{41, 2, false, 35 + 3 + 36},
-		{1e9, 2, false, 50 + 3 + 51},
-		{1, 7, false, 1 + 1 + 1}, // a share that is not known yet
+		{1000, 2, false, 50 + 3 + 51},
+		{1001, 2, false, 50 + 3 + 51},
+		{1004, 2, false, 53 + 3 + 54}, // three may have come before it since
+		{1, 7, false, 1 + 1 + 1},      // a share that is not known yet
 	} {
 		if delivered, ahead := p.place(c.seq, c.share); delivered != c.delivered || ahead != c.ahead {
 			t.Errorf("message %d of share %d: expected %v, %d, got %v, %d", c.seq, c.share, c.delivered, c.ahead, delivered, ahead)

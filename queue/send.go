@@ -93,6 +93,7 @@ func (q *Queue) finish(ctx context.Context, o *outgoing) (ack, error) {
 			return ack{}, err
 		}
 		q.metrics.publishRetries.Inc()
+		o.msg.Subject, _ = cutShare(o.msg.Subject) // should the spare share be what does not work
 		q.attempt(o)
 	}
 }

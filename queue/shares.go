@@ -68,7 +68,7 @@ func (q *Queue) Shares(ctx context.Context, lane job.Lane) (int, error) {
 	}
 	n, err := sharesOf(lane, s.CachedInfo().Config.SubjectTransform)
 	if err == nil {
-		q.shares.note(lane, n)
+		q.shares.note(lane, consumersFor(n))
 	}
 	return n, err
 }
@@ -92,7 +92,7 @@ func shareFilters(lane job.Lane, model string, share int) []string {
 	return []string{marked}
 }
 
-// shareWatch is how many shares each lane had when the stream was last looked at.
+// shareWatch is how many shares each lane had when the stream was last looked at, the spare one included.
 type shareWatch struct {
 	lanes [2]struct {
 		count  atomic.Int64

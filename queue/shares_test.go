@@ -73,7 +73,7 @@ func shareCount(t *testing.T, q *queue.Queue) int {
 func TestATenantsMessagesComeFromItsShare(t *testing.T) {
 	q := ready(t, nil)
 	all := sources(t, q, job.Interactive, "digits")
-	if len(all) != queue.DefaultConfig().TenantShares || shareCount(t, q) != len(all) {
+	if shares := queue.DefaultConfig().TenantShares; len(all) != shares+1 || shareCount(t, q) != shares {
 		t.Fatalf("%d sources, %d shares", len(all), shareCount(t, q))
 	}
 	l := ledger{}
@@ -82,7 +82,7 @@ func TestATenantsMessagesComeFromItsShare(t *testing.T) {
 	for share, s := range all {
 		drain(t, s, func(d *queue.Delivery) {
 			used[share] = true
-			if want := shareOf(d.Envelope.Tenant, len(all)); want != share || l[d.Seq] != d.Envelope.Tenant {
+			if want := shareOf(d.Envelope.Tenant, len(all)-1); want != share || l[d.Seq] != d.Envelope.Tenant {
 				t.Errorf("tenant %q came from share %d, expected %d", d.Envelope.Tenant, share, want)
 			}
 			delete(l, d.Seq)
@@ -149,7 +149,7 @@ func TestAStreamOfBeforeTheSharesIsUpgraded(t *testing.T) {
 		t.Fatalf("%d shares before anybody serves them", n)
 	}
 	all := sources(t, q, job.Interactive, "digits")
-	if len(all) != 8 || shareCount(t, q) != 8 {
+	if len(all) != 9 || shareCount(t, q) != 8 {
 		t.Fatalf("%d sources, %d shares", len(all), shareCount(t, q))
 	}
 	// Publishers need not know. The old consumer of a model that nobody upgraded yet must not pass over its share's.
@@ -205,21 +205,21 @@ func TestSharesAreRaisedAndNeverLowered(t *testing.T) {
 	l.publishFor(t, few, "digits", 25)
 
 	many := started(t, url, 7)
-	if n := shareCount(t, many); len(early) != 3 || n != 3 {
+	if n := shareCount(t, many); len(early) != 4 || n != 3 {
 		t.Fatalf("%d sources, %d shares: expected 3, until somebody serves more", len(early), n)
 	}
 	late := sources(t, many, job.Interactive, "digits")
-	if n := shareCount(t, few); len(late) != 7 || n != 7 {
+	if n := shareCount(t, few); len(late) != 8 || n != 7 {
 		t.Fatalf("%d sources, %d shares: expected 7", len(late), n)
 	}
 	l.publishFor(t, few, "digits", 25)
 	again := sources(t, few, job.Interactive, "digits") // with its own setting of 3
-	if len(again) != 7 || shareCount(t, few) != 7 {
+	if len(again) != 8 || shareCount(t, few) != 7 {
 		t.Errorf("%d sources, %d shares after a process with a smaller setting", len(again), shareCount(t, few))
 	}
 	l.drainAll(t, late)
 
-	// A worker that opened three sources serves all seven shares through them.
+	// A worker that opened four sources serves all eight through them.
 	l = ledger{}
 	l.publishFor(t, many, "digits", 50)
 	l.drainAll(t, early)
@@ -257,7 +257,7 @@ func TestALostTransformIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.publishFor(t, q, "digits", 10)
-	if again := sources(t, q, job.Interactive, "digits"); len(again) != 8 || shareCount(t, q) != 8 {
+	if again := sources(t, q, job.Interactive, "digits"); len(again) != 9 || shareCount(t, q) != 8 {
 		t.Errorf("%d sources, %d shares", len(again), shareCount(t, q))
 	}
 	l.publishFor(t, q, "digits", 10)
@@ -278,7 +278,7 @@ func TestSharesThatAnOperatorLoweredAreServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := sources(t, q, job.Interactive, "digits")
-	if n := shareCount(t, q); n != 2 || len(all) != 8 {
+	if n := shareCount(t, q); n != 2 || len(all) != 9 {
 		t.Errorf("%d shares, %d sources", n, len(all))
 	}
 	l.drainAll(t, all)
@@ -367,6 +367,7 @@ func TestConsumersOfAModel(t *testing.T) {
 		"digits%2Ev1":   {"sheaf.interactive.digits%2Ev1.*", "sheaf.interactive.digits%2Ev1.*.0"},
 		"digits%2Ev1~1": {"sheaf.interactive.digits%2Ev1.*.1"},
 		"digits%2Ev1~2": {"sheaf.interactive.digits%2Ev1.*.2"},
+		"digits%2Ev1~3": {"sheaf.interactive.digits%2Ev1.*.3"}, // the spare share's
 	}
 	if !maps.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("got %v", got)
@@ -386,6 +387,7 @@ func TestALoadIsTheTenantsOwn(t *testing.T) {
 	for range n {
 		publish(t, q, newJob(t, func(j *job.Job) { j.Tenant = flood }))
 	}
+	waitsFor(t, q, flood, n)
 	for _, tt := range []struct {
 		tenant string
 		want   int

@@ -96,7 +96,7 @@ func (w *window) begin() error {
 		w.q.metrics.countPublished(w.key.lane, 1, false, err)
 		return fmt.Errorf("job %d of %d: %w", w.started, len(w.jobs), err)
 	}
-	m, err := message(w.key, first.ID, n, body)
+	m, err := w.q.message(w.ctx, w.key, first.ID, n, body)
 	if err != nil {
 		return err
 	}

@@ -35,11 +35,9 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 	for _, l := range job.Lanes() {
 		lane := q.cfg.lane(l)
 		list = append(list, jetstream.StreamConfig{
-			Name:        l.String(),
-			Description: "Sheaf: unfinished jobs, lane " + l.String(),
-			// A subject with another number of tokens names no tenant, or more than one: its publish is refused, since no
-			// worker would ever get it.
-			Subjects:             []string{shareSource(l)},
+			Name:                 l.String(),
+			Description:          "Sheaf: unfinished jobs, lane " + l.String(),
+			Subjects:             laneSubjects(l, q.cfg.TenantShares),
 			SubjectTransform:     shareTransform(l, q.cfg.TenantShares),
 			Retention:            jetstream.WorkQueuePolicy,
 			Storage:              jetstream.FileStorage,
@@ -95,14 +93,15 @@ func mergeStream(have, want jetstream.StreamConfig) (jetstream.StreamConfig, err
 		return have, fmt.Errorf("it exists with %v retention, and %v is needed; if it is not Sheaf's, use another account or JetStream domain, else drain it, then delete it with `nats stream rm %s`",
 			have.Retention, want.Retention, want.Name)
 	}
+	m, needs := have, want.Subjects
 	if lane, err := job.ParseLane(want.Name); err == nil {
+		needs = laneSubjects(lane, 1)
 		// How many shares it has stays as it is: whoever serves the lane raises them, see prepareShares.
 		if _, err := sharesOf(lane, have.SubjectTransform); err != nil {
 			return have, err
 		}
 	}
-	m := have
-	for _, s := range want.Subjects {
+	for _, s := range needs {
 		if wide := strings.TrimSuffix(s, "*.*") + ">"; len(have.Subjects) == 1 && have.Subjects[0] == wide {
 			m.Subjects = want.Subjects // a stream of before subjects without a tenant were refused
 		} else if !slices.Contains(have.Subjects, s) {

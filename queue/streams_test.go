@@ -97,8 +97,8 @@ func TestEnsureStreamsAndConsumersInManyProcessesAtOnce(t *testing.T) {
 		if err := q.EnsureStreams(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if all := sources(t, q, job.Bulk, "digits"); len(all) != 8 {
-			t.Errorf("with a setting of %d shares: expected the largest of the settings, 8, got %d", cfg.TenantShares, len(all))
+		if all := sources(t, q, job.Bulk, "digits"); len(all) != 9 {
+			t.Errorf("with a setting of %d shares: expected the largest of the settings, 8, and the spare one, got %d", cfg.TenantShares, len(all))
 		}
 	}
 	_, js := operator(t, url)

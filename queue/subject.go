@@ -77,7 +77,7 @@ func cutShare(s string) (published string, share int) {
 	}
 	at := strings.LastIndexByte(s, '.')
 	n, err := strconv.Atoi(s[at+1:])
-	if err != nil || n < 0 || n >= MaxTenantShares || strconv.Itoa(n) != s[at+1:] {
+	if err != nil || n < 0 || n > MaxTenantShares || strconv.Itoa(n) != s[at+1:] {
 		return s, 0
 	}
 	return s[:at], n

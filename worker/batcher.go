@@ -88,7 +88,7 @@ func (b *batcher) add(t *task) {
 	}
 	b.lanes[t.job.Lane].add(t, g)
 	if t.job.Lane == job.Interactive {
-		b.watch(t.strand)
+		b.watch(t)
 	}
 }
 

@@ -14,7 +14,7 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // waiting makes a task of so many rows that came at the time given.
 func waiting(lane job.Lane, rows int, taken time.Time) *task {
-	m := &message{taken: taken, lane: lane, delivery: &queue.Delivery{Attempt: 1}}
+	m := &message{taken: taken, lane: lane, delivery: &queue.Delivery{Attempt: 1}, tasks: make([]task, 1)}
 	m.pending.Store(1)
 	j := &job.Job{Lane: lane, Inputs: []job.Tensor{{Name: "x", Datatype: job.FP32, Shape: []int64{int64(rows), 1}}}}
 	return &task{job: j, message: m, rows: rows}

@@ -44,6 +44,7 @@ type tenant struct {
 	served  int64  // rows
 	strands int    // those with waiting jobs
 	rows    int    // that wait, not yet in a batch
+	behind  int    // about as many wait in its share behind the last message of its that came, others' included
 	part    stake  // of the batch that was filled last
 	flooded uint64 // the batch that was filled next when it flooded last; 0 is never
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math"
 	"time"
 
 	"github.com/sheafml/sheaf/job"
@@ -11,7 +12,7 @@ import (
 // mostly bulk, and one that is mostly of a tenant who has more waiting, unless it is that tenant's. The run that is
 // overtaken goes on beside it, and yields the CPU (see yield.go); nothing of it is lost.
 //
-// A tenant floods who has a run's rows waiting, and more than others have. With a heavy model such have runs of their
+// A tenant floods who has more rows here than others have and a run takes, and runs' more waiting. With a heavy model such have runs of their
 // own, and get into those of the others no more than bulk does; else a job of another tenant would wait for the rows that
 // it is run with.
 
@@ -103,20 +104,25 @@ const (
 	floodMemory = 16
 	// quietMemory is how long after the last rows of a tenant who does not flood more of them are expected.
 	quietMemory = 10 * time.Second
+	// crowdRuns is for how many runs a flood has rows, here and in the queue.
+	crowdRuns = 4
 	// fewRows are no flood, however small the runs are.
 	fewRows = 4
 )
 
-// flooding reports whether a tenant of the interactive lane has more waiting than a run takes, and than others have.
+// flooding reports whether a tenant of the interactive lane has more here than others have and a run takes, and a crowd
+// in all: a few that came together are no flood.
 func (b *batcher) flooding(t *tenant) bool {
-	q := &b.lanes[job.Interactive]
-	return t.rows >= max(b.maxRows, fewRows) && t.rows*q.waiting >= q.rows
+	q, run := &b.lanes[job.Interactive], max(b.maxRows, fewRows)
+	return t.rows >= run && t.rows+t.behind >= crowdRuns*run && t.rows*q.waiting >= q.rows
 }
 
-// watch notes when the strand's tenant floods.
-func (b *batcher) watch(s *strand) {
-	if b.flooding(s.tenant) {
-		s.tenant.flooded = b.filled + 1
+// watch notes of a task that came what waits behind it, and whether its tenant floods.
+func (b *batcher) watch(t *task) {
+	of, rows := t.strand.tenant, max(t.rows, 1)*len(t.message.tasks)
+	of.behind = int(min(t.message.delivery.Behind, math.MaxInt32)) * rows
+	if b.flooding(of) {
+		of.flooded = b.filled + 1
 	}
 }
 
@@ -193,7 +199,8 @@ func (b *batcher) overtakeAt(now time.Time, over []owner) (at time.Time, ok bool
 }
 
 // fillExpress closes a batch into dst of those who may overtake one of the batches. It must only be called when there
-// is an overtaker. Nothing overtakes an express run, so someone who floods gets a short one.
+// is an overtaker. Nothing overtakes an express run, so it has no more rows than make it efficient, and someone who
+// floods gets a short one.
 func (b *batcher) fillExpress(now time.Time, over []owner, dst *batch) {
 	b.begin(now, dst)
 	lead := b.overtaker(now, over)
@@ -203,6 +210,8 @@ func (b *batcher) fillExpress(now time.Time, over []owner, dst *batch) {
 	g, of, floods, room := lead.group, lead.tenant, b.floods(lead), b.maxRows
 	if floods {
 		room = max(1, min(room, b.slice.cost.rowsIn(heavy)))
+	} else if lead.head.rows <= b.maxRows { // what has to be cut is not cut smaller than it must be
+		room = b.slice.cost.lean(room)
 	}
 	dst.outputs = g.outputs
 	bulkWaits := b.lanes[job.Bulk].oldest != nil

@@ -48,6 +48,15 @@ func times(n int, tenant string) []*task {
 	return all
 }
 
+// crowd is times, with many more behind each in the queue.
+func crowd(n int, tenant string) []*task {
+	all := times(n, tenant)
+	for _, t := range all {
+		t.message.delivery.Behind = 1000
+	}
+	return all
+}
+
 func TestWhoOvertakesWhom(t *testing.T) {
 	tests := []struct {
 		name string
@@ -73,13 +82,15 @@ func TestWhoOvertakesWhom(t *testing.T) {
 		{name: "a job that does not fit waits", runs: [][]*task{{bulk(4)}}, wait: []*task{of("a", 3, 1), of("a", 2, 1)}, want: "a a a"},
 		{name: "a large job is cut", runs: [][]*task{{bulk(4)}}, wait: []*task{of("a", 7, 1)}, want: "a a a a"},
 		{name: "shapes do not mix", runs: [][]*task{{bulk(4)}}, wait: []*task{of("a", 1, 1), of("b", 1, 2)}, want: "a"},
-		{name: "who floods overtakes bulk while it is alone", runs: [][]*task{{bulk(4)}}, wait: times(8, "flood"), want: "flood flood flood flood"},
-		{name: "and does not while others wait", runs: [][]*task{{bulk(4)}}, wait: slices.Concat(times(8, "flood"), times(1, "a")), want: "a"},
-		{name: "it overtakes no tenant", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), times(8, "flood"))},
-		{name: "one row less is no flood", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), times(3, "b")), want: "b b b"},
+		{name: "who floods overtakes bulk while it is alone", runs: [][]*task{{bulk(4)}}, wait: crowd(8, "flood"), want: "flood flood flood flood"},
+		{name: "and does not while others wait", runs: [][]*task{{bulk(4)}}, wait: slices.Concat(crowd(8, "flood"), times(1, "a")), want: "a"},
+		{name: "it overtakes no tenant", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), crowd(8, "flood"))},
+		{name: "one row less is no flood", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), crowd(3, "b")), want: "b b b"},
+		{name: "nor are a few that came together", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), times(15, "b")), want: "b b b b"},
+		{name: "four runs are one, with nothing behind them", runs: [][]*task{{of("a", 4, 1)}}, wait: slices.Concat(times(1, "a"), times(16, "b"))},
 		{
 			name: "nor is as much as others have", runs: [][]*task{{of("a", 4, 1)}},
-			wait: slices.Concat(times(20, "a"), times(8, "b")), want: "b b b b",
+			wait: slices.Concat(times(20, "a"), crowd(8, "b")), want: "b b b b",
 		},
 		{name: "there is nothing to overtake", wait: times(1, "a")},
 	}
@@ -112,6 +123,38 @@ func TestWhoOvertakesWhom(t *testing.T) {
 				t.Error("a batch that is over can be overtaken")
 			}
 		})
+	}
+}
+
+// TestAnExpressRunIsLean: it takes no more rows than make its fixed cost a small part, since the first would wait for the
+// last; a job is not cut for that.
+func TestAnExpressRunIsLean(t *testing.T) {
+	for _, tt := range []struct {
+		cost cost
+		wait []*task
+		want string
+	}{
+		{cost{}, times(4, "a"), "a a a a"}, // not known yet
+		{cost{fixed: 0, row: 100}, times(4, "a"), "a"},
+		{cost{fixed: 25, row: 100}, times(4, "a"), "a"},
+		{cost{fixed: 26, row: 100}, times(4, "a"), "a a"},
+		{cost{fixed: 900, row: 100}, times(4, "a"), "a a a a"},
+		{cost{fixed: 900, row: 0}, times(4, "a"), "a a a a"},
+		{cost{fixed: 0, row: 100}, []*task{of("a", 3, 1), of("a", 1, 1)}, "a a a"},
+		{cost{fixed: 0, row: 100}, []*task{of("a", 6, 1)}, "a a a a"}, // larger than a run: cut as always
+	} {
+		b := testBatcher(4, 0, 0.1)
+		b.add(bulk(4))
+		_, run := closeBatch(t, b, start)
+		b.slice.cost = tt.cost
+		for _, task := range tt.wait {
+			b.add(task)
+		}
+		var out batch
+		b.fillExpress(start, crewOf(run).overtakable(), &out)
+		if got := who(&out); got != tt.want {
+			t.Errorf("of a model of cost %+v, an express run has the rows %q, want %q", tt.cost, got, tt.want)
+		}
 	}
 }
 
@@ -183,7 +226,7 @@ func TestExpressBatchHasOnlyWhatIsWanted(t *testing.T) {
 func rows(n int, name string) string { return strings.TrimSpace(strings.Repeat(name+" ", n)) }
 
 func TestThoseWhoFloodHaveRunsApart(t *testing.T) {
-	quiet2 := func() []*task { return slices.Concat(times(20, "flood"), times(2, "quiet")) }
+	quiet2 := func() []*task { return slices.Concat(crowd(20, "flood"), times(2, "quiet")) }
 	tests := []struct {
 		name   string
 		mixed  bool
@@ -213,11 +256,11 @@ func TestThoseWhoFloodHaveRunsApart(t *testing.T) {
 			want: []string{rows(4, "a") + " " + rows(4, "b")}, yields: []bool{false},
 		},
 		{
-			name: "so do those who do", slice: 2 * time.Millisecond, tasks: slices.Concat(times(20, "a"), times(20, "b")),
+			name: "so do those who do", slice: 2 * time.Millisecond, tasks: slices.Concat(crowd(20, "a"), crowd(20, "b")),
 			want: []string{rows(4, "a") + " " + rows(4, "b")}, yields: []bool{false},
 		},
 		{
-			name: "a tenant alone does not yield", slice: 2 * time.Millisecond, tasks: times(20, "flood"),
+			name: "a tenant alone does not yield", slice: 2 * time.Millisecond, tasks: crowd(20, "flood"),
 			want: []string{rows(8, "flood")}, yields: []bool{false},
 		},
 		{
@@ -249,7 +292,9 @@ func TestThoseWhoFloodHaveRunsApart(t *testing.T) {
 
 func TestFloodsAreForgotten(t *testing.T) {
 	b := testBatcher(8, 0, 0.1)
-	addJobs(b, 16, "flood", 1)
+	for _, task := range crowd(16, "flood") {
+		b.add(task)
+	}
 	served(t, b, 2)
 	for batches := 2; batches < floodMemory+4; batches++ {
 		task := of("flood", 1, 1)

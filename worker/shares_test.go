@@ -308,7 +308,7 @@ func TestTriageServesTheSharesInTurn(t *testing.T) {
 func TestBatchLoopTakesInAllThatHasCome(t *testing.T) {
 	e := &engine{in: make(chan *message, 3)}
 	for range cap(e.in) {
-		m := &message{tasks: make([]task, 1), taken: start}
+		m := &message{tasks: make([]task, 1), taken: start, delivery: &queue.Delivery{Attempt: 1}}
 		m.tasks[0] = task{job: interactive(5).job, message: m, rows: 5}
 		e.in <- m
 	}

@@ -43,6 +43,18 @@ func (c cost) rowsIn(d float64) int {
 	return int(min(max(0, (d-c.fixed)/c.row), math.MaxInt32))
 }
 
+// leanFixed is how many times the fixed cost a lean run computes.
+const leanFixed = 4
+
+// lean returns the smallest number of rows of which a run is efficient, at most maxRows: more would only make the first
+// wait for the last.
+func (c cost) lean(maxRows int) int {
+	if c.row <= 0 {
+		return maxRows
+	}
+	return int(min(max(1, math.Ceil(leanFixed*c.fixed/c.row)), float64(maxRows)))
+}
+
 // costMeter learns the cost of runs: the straight line through the runs of late.
 type costMeter struct {
 	mu                   sync.Mutex
