@@ -208,6 +208,11 @@ func TestQueueVerbs(t *testing.T) {
 			t.Errorf("ls:\n%s", out)
 		}
 		verb("queue", "resume", "interactive", "--model", "digits")
+		stdout, stderr, code := runToEnd(t, "", append([]string{"queue", "pause", "bulk", "--model", "digit"}, flags...)...)
+		if code != exitOK || stdout != "paused: model digit in lane bulk\n" || !strings.HasPrefix(stderr, "no worker has served model digit in lane bulk yet") {
+			t.Errorf("pause of a model that is not there: exit code %d\n%s%s", code, stdout, stderr)
+		}
+		verb("queue", "resume", "bulk", "--model", "digit")
 	}
 	for _, c := range []struct{ args, want string }{
 		{"queue pause fast", "expected a lane, interactive or bulk"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -169,6 +170,9 @@ A pause stays over restarts of the workers and of nats-server, and that of a lan
 		if err := a.setPause(ctx, lane, model, until, false); err != nil {
 			return err
 		}
+		if err := warnUnknown(ctx, env, a, lane, model); err != nil {
+			return err
+		}
 		text := "paused: " + whatOf(lane, model)
 		if until != "" {
 			text += ", until " + until
@@ -176,6 +180,24 @@ A pause stays over restarts of the workers and of nats-server, and that of a lan
 		_, err = fmt.Fprintln(env.stdout, text)
 		return err
 	})
+}
+
+// warnUnknown says that a model, if one is named, is not known in the lane: perhaps its name is misspelt.
+func warnUnknown(ctx context.Context, env environment, a admin, lane job.Lane, model string) error {
+	if model == "" {
+		return nil
+	}
+	lanes, err := a.lanes(ctx)
+	if err != nil {
+		return fmt.Errorf("it is paused, but how the lane stands now is not known: %w", err)
+	}
+	for i := range lanes {
+		known := slices.ContainsFunc(lanes[i].Models, func(m httpapi.LaneModel) bool { return m.Model == model })
+		if lanes[i].Lane == lane.String() && !known {
+			fmt.Fprintf(env.stderr, "no worker has served %s yet and no job waits for it; it is paused for when it comes (`sheaf queue ls` lists what is known)\n", whatOf(lane, model))
+		}
+	}
+	return nil
 }
 
 func newQueueResume(env environment) *cobra.Command {
