@@ -120,7 +120,7 @@ func (a *API) acted(r *http.Request, act string, attrs ...slog.Attr) {
 // readAdmin reads a small JSON body; none is an empty object. Unknown members are errors: a filter that is misspelt must
 // not mean everything.
 func (a *API) readAdmin(w *response, r *http.Request, into any) error {
-	if err := checkContentType(r.Header); err != nil {
+	if err := checkContentType(r.Header, ""); err != nil {
 		return err
 	}
 	const limit = 1 << 20

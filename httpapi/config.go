@@ -11,6 +11,8 @@ import (
 
 // Config holds the settings of an API. Start from [DefaultConfig].
 type Config struct {
+	// Version is the program's, as GET /v2 gives it.
+	Version string
 	// MaxBodyBytes bounds the body of a request. It takes the place of Limits.MaxBytes.
 	MaxBodyBytes int64
 	// Limits bounds what one request may ask for.

@@ -7,9 +7,11 @@
 //	DELETE /v1/jobs/{id}                 cancel
 //	POST   /v1/models/{model}/predict    submit and wait in one call: {"input": …} gives {"prediction": …}
 //	GET    /v1/models, /v1/models/{model}
+//	POST   /v2/models/{model}/infer      submit and wait, by the Open Inference Protocol
+//	GET    /v2, /v2/health/{live,ready}, /v2/models/{model}, and the rest of that protocol
 //	GET    /healthz, /readyz, /metrics, /problems/{problem}
 //
-// A model's routes are there under /v1/models/{model}/versions/{version} too, for one version of it.
+// A model's routes are there under …/models/{model}/versions/{version} too, for one version of it.
 //
 // # Input
 //
@@ -17,11 +19,14 @@
 // input {"input": …}, an array of the model's rank. With one level of nesting less it is a single row, and /predict
 // answers with that row's prediction alone.
 //
+// Under /v2 tensors may be binary too: they follow the JSON, whose length Inference-Header-Content-Length says.
+//
 // # Errors
 //
 // Every error is a problem+json document (RFC 9457) whose type is /problems/<code>; GET on that path explains it, and
 // the table in problemtypes.go lists them all. A request that cannot be parsed is a 400, one that can but does not fit
-// its model is a 422 which names the field and what the model takes. The input is never echoed.
+// its model is a 422 which names the field and what the model takes. The input is never echoed. Under /v2 the same
+// document is plain JSON with one member more, "error", which the protocol's clients read.
 //
 // /predict answers with the problem of the job: 422 where the model failed at this input, 500 where every attempt was
 // used up, 504 where the deadline passed or the wait was over. In the last case the job goes on, and Location names it.

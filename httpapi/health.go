@@ -37,8 +37,18 @@ func (a *API) health(w *response, _ *http.Request) error {
 
 // readyz answers GET /readyz.
 func (a *API) readyz(w *response, r *http.Request) error {
-	body, ready := a.checkReady(r.Context())
+	body, ready := a.isReady(r.Context())
 	status := http.StatusOK
+	if !ready {
+		status = http.StatusServiceUnavailable
+		a.retryAfter(w.Header(), 0) // who asks here is no crowd
+	}
+	return marshal(w, status, body)
+}
+
+// isReady reports whether requests are taken, and what stands in the way.
+func (a *API) isReady(ctx context.Context) (readyView, bool) {
+	body, ready := a.checkReady(ctx)
 	switch {
 	case a.waiters.isClosed():
 		body, ready = readyView{Status: "unready", Checks: map[string]string{"server": "going down"}}, false
@@ -47,11 +57,7 @@ func (a *API) readyz(w *response, r *http.Request) error {
 		checks["submits"] = "the queue answers, and does not take jobs"
 		body, ready = readyView{Status: "unready", Checks: checks}, false
 	}
-	if !ready {
-		status = http.StatusServiceUnavailable
-		a.retryAfter(w.Header(), 0) // who asks here is no crowd
-	}
-	return marshal(w, status, body)
+	return body, ready
 }
 
 // checkReady runs the checks, all at the same time, unless they have just been run. Its answer serves everybody who

@@ -11,7 +11,7 @@ import (
 func (a *API) submit(w *response, r *http.Request) error {
 	w.Header().Set("Vary", "Prefer")
 	prefer := parsePrefer(r.Header.Values("Prefer"))
-	s, err := a.read(w, r)
+	s, err := a.read(w, r, a.ownForm())
 	if err == nil {
 		err = a.submitJob(r.Context(), w, s)
 	}

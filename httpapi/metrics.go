@@ -102,7 +102,7 @@ func (m *metrics) submitted(duplicate bool, err error) {
 
 func submitOutcome(code job.Code) string {
 	switch code {
-	case job.CodeMalformed, job.CodeInvalid, codeMediaType, codeSlowBody:
+	case job.CodeMalformed, job.CodeInvalid, codeMediaType, codeSlowBody, codeUnsupported:
 		return "refused"
 	case job.CodeUnknownModel:
 		return "unknown_model"

@@ -11,8 +11,19 @@ import (
 
 // predict answers POST …/predict: submit and wait in one call.
 func (a *API) predict(w *response, r *http.Request) error {
+	s, result, err := a.ask(w, r, func() (*submission, error) { return a.read(w, r, a.ownForm()) })
+	if err != nil {
+		return err
+	}
+	sendPrediction(w, s, result)
+	return nil
+}
+
+// ask submits what read makes of a request, and waits for its result. A job that does not succeed, or not in time, is
+// an error; the result has outputs.
+func (a *API) ask(w *response, r *http.Request, read func() (*submission, error)) (*submission, *job.Result, error) {
 	w.Header().Set("Vary", "Prefer")
-	s, err := a.read(w, r)
+	s, err := read()
 	var st *seat
 	if err == nil {
 		// Without a place to put the result, or a seat, the job is not submitted: nobody could be given its result.
@@ -29,7 +40,7 @@ func (a *API) predict(w *response, r *http.Request) error {
 	}
 	a.metrics.submitted(s != nil && s.duplicate, err)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	prefer := parsePrefer(r.Header.Values("Prefer"))
 	wait, preferred := a.cfg.PredictTimeout, prefer.wait > 0
@@ -44,20 +55,23 @@ func (a *API) predict(w *response, r *http.Request) error {
 		if r.Context().Err() != nil {
 			a.abandon(r.Context(), s, v)
 		}
-		return err
+		return nil, nil, err
 	}
 	if err := s.clash(now); err != nil {
-		return err
+		return nil, nil, err
 	}
 	setLocation(w, w.ticket)
 	if !now.state.Terminal() {
 		a.foresee(r.Context(), now)
-		return &problem{
+		return nil, nil, &problem{
 			code: codeTimeout, ticket: w.ticket, state: now.state, polls: true, after: a.again(now),
 			detail: "no result within " + time.Since(start).Round(time.Millisecond).String() + "; the job goes on, poll the path in Location",
 		}
 	}
-	return sendPrediction(w, s, now.result)
+	if err := unanswerable(w, now.result); err != nil {
+		return nil, nil, err
+	}
+	return s, now.result, nil
 }
 
 // abandon cancels a job that nobody will ask for: its client has left and was never told the id. A client with an
@@ -71,8 +85,8 @@ func (a *API) abandon(ctx context.Context, s *submission, v *jobView) {
 	}
 }
 
-// sendPrediction answers with the prediction of a finished job, or with the problem that it ended in.
-func sendPrediction(w *response, s *submission, r *job.Result) error {
+// unanswerable returns the problem that a finished job ended in, nil if it has outputs.
+func unanswerable(w *response, r *job.Result) error {
 	if r.State != job.Succeeded {
 		p := &problem{code: job.CodeInternal, detail: "the job has failed, and its record does not say why"}
 		if r.Error != nil {
@@ -81,10 +95,15 @@ func sendPrediction(w *response, s *submission, r *job.Result) error {
 		p.ticket, p.state = w.ticket, r.State
 		return p
 	}
-	t := prediction(s, r.Outputs)
-	if t == nil {
+	if len(r.Outputs) == 0 {
 		return &problem{code: job.CodeInternal, detail: "the job has no outputs", ticket: w.ticket, state: r.State}
 	}
+	return nil
+}
+
+// sendPrediction answers with the prediction of a job that has succeeded.
+func sendPrediction(w *response, s *submission, r *job.Result) {
+	t := prediction(s, r.Outputs)
 	o := object{b: append(make([]byte, 0, 512+3*len(t.Data)), '{')}
 	o.key("prediction")
 	o.b = job.AppendNestedJSON(o.b, t)
@@ -93,15 +112,11 @@ func sendPrediction(w *response, s *submission, r *job.Result) error {
 	o.text("model_version", r.Version)
 	appendTimings(&o, r)
 	sendJSON(w, http.StatusOK, o.end())
-	return nil
 }
 
 // prediction picks the output that /predict answers with: the one that the model names, else the first that was asked
 // for. The answer to a single row is a single row.
 func prediction(s *submission, outputs []job.Tensor) *job.Tensor {
-	if len(outputs) == 0 {
-		return nil
-	}
 	t := outputs[0]
 	for i := range outputs {
 		if outputs[i].Name == s.info.Prediction {

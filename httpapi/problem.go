@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -28,12 +27,17 @@ type problem struct {
 	cause    error // for the log, never for the client
 }
 
+// text says in one line what is wrong, and where.
+func (p *problem) text() string {
+	if p.field != "" {
+		return p.field + ": " + p.detail
+	}
+	return p.detail
+}
+
 // Error implements error.
 func (p *problem) Error() string {
-	s := p.detail
-	if p.field != "" {
-		s = p.field + ": " + s
-	}
+	s := p.text()
 	if p.cause != nil {
 		s += ": " + p.cause.Error()
 	}
@@ -85,11 +89,16 @@ func problemOf(err error) *problem {
 }
 
 // writeProblem answers with p. instance names the request, or the job, that it is about.
-func (a *API) writeProblem(w http.ResponseWriter, p *problem, instance string) {
+func (a *API) writeProblem(w *response, p *problem, instance string) {
 	t := typeOf(p.code)
-	b := appendProblem(make([]byte, 0, 512), p, instance)
+	o := object{b: append(make([]byte, 0, 512), '{')}
 	h := w.Header()
 	h.Set("Content-Type", job.ContentTypeProblem)
+	if w.oip {
+		h.Set("Content-Type", job.ContentTypeJSON)
+		o.string("error", p.text())
+	}
+	b := endProblem(&o, p, instance)
 	switch {
 	case p.busy:
 		a.refuse(h, p.after)
@@ -99,10 +108,12 @@ func (a *API) writeProblem(w http.ResponseWriter, p *problem, instance string) {
 	send(w, t.status, b)
 }
 
-// appendProblem appends the problem+json document of p. An empty instance is left out.
-func appendProblem(b []byte, p *problem, instance string) []byte {
+// appendProblem appends the problem+json document of p.
+func appendProblem(b []byte, p *problem) []byte { return endProblem(&object{b: append(b, '{')}, p, "") }
+
+// endProblem writes the members of p's problem+json document and ends the object. An empty instance is left out.
+func endProblem(o *object, p *problem, instance string) []byte {
 	t := typeOf(p.code)
-	o := object{b: append(b, '{')}
 	o.string("type", t.uri())
 	o.string("title", t.title)
 	o.int("status", t.status)

@@ -33,6 +33,7 @@ const (
 	codeForbidden        job.Code = "forbidden"
 	codeUnknownLetter    job.Code = "unknown-dead-letter"
 	codeCountChanged     job.Code = "count-changed"
+	codeUnsupported      job.Code = "unsupported"
 )
 
 // ofJob is the type of an error that a job can have too; the job says status and title.
@@ -81,7 +82,8 @@ var problemTypes = [...]problemType{
 	},
 	{
 		codeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
-		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json.",
+		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json. Those of …/infer may go on with binary " +
+			"data, as application/octet-stream.",
 	},
 	{
 		codeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
@@ -141,6 +143,11 @@ var problemTypes = [...]problemType{
 		codeCountChanged, http.StatusConflict, "The count is another than the one confirmed",
 		"A requeue or a purge acts on what was counted and shown. The member confirm has to say how many dead letters match; " +
 			"count says how many there are now. Look again, and confirm that.",
+	},
+	{
+		codeUnsupported, http.StatusBadRequest, "The server does not do this",
+		"The Open Inference Protocol, or a server that speaks it, knows what the request asks for, but Sheaf does not: " +
+			"sequences, classification, shared memory, or loading models over HTTP. detail says what to do instead.",
 	},
 	{
 		codeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",

@@ -32,8 +32,22 @@ type submission struct {
 	duplicate bool
 }
 
+// form is how a route's bodies are written: what reads one into a job, with m for members that are not the protocol's,
+// and the media type that is taken beside JSON, if any. Nothing of the job may alias the body.
+type form struct {
+	media string
+	read  func(body []byte, j *job.Job, m *members) error
+}
+
+// ownForm is the form of the bodies under /v1.
+func (a *API) ownForm() form {
+	return form{read: func(body []byte, j *job.Job, m *members) error {
+		return job.DecodeRequestJSON(body, j, a.cfg.Limits, m.take)
+	}}
+}
+
 // read makes a submission of a request, without submitting it.
-func (a *API) read(w *response, r *http.Request) (*submission, error) {
+func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 	name, version := r.PathValue("model"), r.PathValue("version")
 	info, err := a.model(name, version)
 	if err != nil {
@@ -53,20 +67,20 @@ func (a *API) read(w *response, r *http.Request) (*submission, error) {
 	if q.IdempotencyKey, err = parseKey(r.Header.Values(headerKey)); err != nil {
 		return nil, err
 	}
-	body, release, err := a.body(w, r)
+	body, release, err := a.body(w, r, f.media)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	return s, a.decode(s, body, query.Get("lane"))
+	return s, a.decode(s, body, query.Get("lane"), f)
 }
 
 // decode reads a body into s. Nothing of s aliases it afterwards.
-func (a *API) decode(s *submission, body []byte, lane string) error {
+func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	q := &s.request
 	m := members{lane: lane}
 	j := job.Job{Model: q.Model, Version: q.Version}
-	if err := job.DecodeRequestJSON(body, &j, a.cfg.Limits, m.take); err != nil {
+	if err := f.read(body, &j, &m); err != nil {
 		return explain(err, s)
 	}
 	if j.Version != q.Version {
@@ -213,8 +227,8 @@ func (a *API) model(name, version string) (model.Info, error) {
 }
 
 // body reads the body of a request. release must be called when nothing points into it any more.
-func (a *API) body(w *response, r *http.Request) (body []byte, release func(), err error) {
-	if err := checkContentType(r.Header); err != nil {
+func (a *API) body(w *response, r *http.Request, also string) (body []byte, release func(), err error) {
+	if err := checkContentType(r.Header, also); err != nil {
 		return nil, nil, err
 	}
 	if r.ContentLength > a.cfg.MaxBodyBytes {
@@ -281,8 +295,9 @@ func (a *API) tooLarge() error {
 	return &problem{code: job.CodeTooLarge, detail: fmt.Sprintf("expected a body of at most %d bytes", a.cfg.MaxBodyBytes)}
 }
 
-// checkContentType refuses a body that is not JSON in UTF-8. No type at all is taken for JSON.
-func checkContentType(h http.Header) error {
+// checkContentType refuses a body that is neither JSON in UTF-8 nor of the other media type, if there is one. No type at
+// all is taken for JSON.
+func checkContentType(h http.Header, also string) error {
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return &problem{code: codeMediaType, field: "Content-Encoding", detail: "expected a body that is not compressed"}
 	}
@@ -292,8 +307,15 @@ func checkContentType(h http.Header) error {
 	}
 	media, params, err := mime.ParseMediaType(s)
 	charset := params["charset"]
+	if err == nil && also != "" && media == also {
+		return nil
+	}
 	if err != nil || media != job.ContentTypeJSON && !strings.HasSuffix(media, "+json") || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &problem{code: codeMediaType, field: "Content-Type", detail: "expected application/json in UTF-8"}
+		expected := "expected application/json in UTF-8"
+		if also != "" {
+			expected += ", or " + also
+		}
+		return &problem{code: codeMediaType, field: "Content-Type", detail: expected}
 	}
 	return nil
 }

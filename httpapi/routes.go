@@ -44,6 +44,7 @@ func (a *API) table() []route {
 		{"GET", "/healthz", a.health, "200 while the process lives"},
 		{"GET", "/readyz", a.readyz, "200 when everything behind the API answers"},
 	}
+	list = append(list, a.oipRoutes()...)
 	list = append(list, a.adminRoutes()...)
 	if a.deps.Gatherer != nil {
 		metrics := promhttp.HandlerFor(a.deps.Gatherer, promhttp.HandlerOpts{})
@@ -97,7 +98,7 @@ func (a *API) routes() http.Handler {
 func (a *API) wrap(path string, h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		w := &response{ResponseWriter: rw}
+		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path)}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer a.finish(w, r, path, start)
 		if err := h(w, r); err != nil {
@@ -182,6 +183,7 @@ type response struct {
 	http.ResponseWriter
 	status int    // 0: nothing written yet
 	ticket string // of the job that the request was about
+	oip    bool   // errors are told as the Open Inference Protocol tells them
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -21,7 +21,7 @@ import (
 
 func TestUnknownRoutesAndMethods(t *testing.T) {
 	r := newRig(t, nil)
-	for _, path := range []string{"/nothing", "/v1/models/", "/v1/jobs", "/v2", "/v1/models/digits/predict/", "/problems/nothing"} {
+	for _, path := range []string{"/nothing", "/v1/models/", "/v1/jobs", "/v1/models/digits/predict/", "/problems/nothing"} {
 		r.do(t, "GET", path, "").problem(t, 404, "not-found")
 	}
 	for _, c := range []struct{ method, path, allow string }{
@@ -57,7 +57,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 		"malformed": "400", "invalid": "422", "too-large": "413", "unknown-model": "404", "inference": "422", "exhausted": "500",
 		"expired": "504", "canceled": "409", "internal": "500", "not-found": "404", "method-not-allowed": "405",
 		"unsupported-media-type": "415", "request-timeout": "408", "unknown-job": "404", "finished": "409", "tenant-full": "429",
-		"full": "503", "busy": "503", "overloaded": "503", "unavailable": "503", "too-many-waiters": "503", "timeout": "504",
+		"full": "503", "busy": "503", "overloaded": "503", "unavailable": "503", "too-many-waiters": "503", "timeout": "504", "unsupported": "400",
 	} {
 		a := r.do(t, "GET", "/problems/"+code, "")
 		if a.status != 200 || !strings.Contains(a.body, "("+status+" ") || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {

@@ -65,7 +65,7 @@ func appendJob(b []byte, v *jobView) []byte {
 	}
 	if r.Error != nil {
 		o.key("error")
-		o.b = appendProblem(o.b, problemOf(r.Error), "")
+		o.b = appendProblem(o.b, problemOf(r.Error))
 	}
 	appendTimings(&o, r)
 	return o.end()

@@ -7,6 +7,7 @@ const (
 	memberDatatype
 	memberInputParameters
 	memberData
+	memberBinarySize
 )
 
 // input reads one element of `inputs`.
@@ -34,6 +35,7 @@ type inputReader struct {
 	t        Tensor
 	elements int
 	data     scanner // stands before the data, if that came before the shape and the datatype
+	size     int     // of the data after the JSON, if it is there
 	seen     memberSet
 }
 
@@ -110,10 +112,13 @@ func (in *inputReader) inputParameters() *Error {
 		return nil
 	}
 	return in.object(func(name []byte) *Error {
-		if string(name) == "binary_data_size" {
-			return Invalidf(".binary_data_size", "binary data after the JSON is not supported yet: put the data into `data`")
+		switch {
+		case string(name) != "binary_data_size":
+			return in.skip(0)
+		case in.binary == nil:
+			return Invalidf(".binary_data_size", "binary data after the JSON is not taken here: put the data into `data`")
 		}
-		return in.skip(0)
+		return in.known(memberBinarySize, ".binary_data_size", in.binarySize)
 	})
 }
 
@@ -135,9 +140,12 @@ func (in *inputReader) scan(s *scanner) (err *Error) {
 // complete verifies that the input has all it needs and reads the data if that is still to be done.
 func (in *inputReader) complete() *Error {
 	for place, field := range [...]string{memberName: ".name", memberShape: ".shape", memberDatatype: ".datatype", memberData: ".data"} {
-		if field != "" && !in.seen.has(place) {
+		if field != "" && !in.seen.has(place) && (place != memberData || !in.seen.has(memberBinarySize)) {
 			return Invalidf(field, "the input needs this member")
 		}
+	}
+	if in.seen.has(memberBinarySize) {
+		return under(".parameters.binary_data_size", in.takeBinary())
 	}
 	if in.data.src == nil {
 		return nil

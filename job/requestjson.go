@@ -11,27 +11,32 @@ func DecodeRequestJSON(body []byte, j *Job, lim Limits, extra func(name string, 
 	if len(body) > lim.MaxBytes {
 		return errTooLarge(len(body), lim)
 	}
-	s, err := newScanner(body)
-	if err != nil {
-		return err
-	}
-	r := requestReader{scanner: s, j: j, lim: lim, extra: extra}
-	if err := s.object(r.member); err != nil {
-		return err
-	}
-	if err := s.end(); err != nil {
-		return err
-	}
-	return asError(checkNames(j))
+	r := requestReader{j: j, lim: lim, extra: extra}
+	return asError(r.read(body))
 }
 
 // requestReader reads the members of one request.
 type requestReader struct {
 	*scanner
-	j     *Job
-	lim   Limits
-	extra func(name string, value []byte) error
-	seen  memberSet
+	j      *Job
+	lim    Limits
+	extra  func(name string, value []byte) error
+	binary *binaryPart // nil: the request has none
+	seen   memberSet
+}
+
+// read reads the whole of the JSON.
+func (r *requestReader) read(body []byte) (err *Error) {
+	if r.scanner, err = newScanner(body); err != nil {
+		return err
+	}
+	if err := r.object(r.member); err != nil {
+		return err
+	}
+	if err := r.end(); err != nil {
+		return err
+	}
+	return checkNames(r.j)
 }
 
 // memberSet is a set of members by their place in a list of names.
@@ -215,7 +220,10 @@ func (r *requestReader) output(i int) *Error {
 	var name string
 	var seen memberSet
 	err := r.object(func(member []byte) *Error {
-		if string(member) != "name" {
+		switch {
+		case string(member) == "parameters" && r.binary != nil:
+			return under(".parameters", r.outputParameters(i))
+		case string(member) != "name":
 			return r.skip(0)
 		}
 		if err := seen.once(0, ".name"); err != nil {

@@ -225,7 +225,7 @@ func TestRequestJSONThatIsRefused(t *testing.T) {
 		{"hexadecimal", x(`[1]`, "FP32", `[0x1]`), malformed, "inputs[0].data", "byte 62: expected ',' or ']', found 'x'"},
 		{"comma before the bracket", x(`[2]`, "FP32", `[1,]`), malformed, "inputs[0].data", "element 1: byte 63: expected a number, found ']'"},
 
-		{"binary data", `{"inputs":[{"name":"x","parameters":{"binary_data_size":4}}]}`, invalid, "inputs[0].parameters.binary_data_size", "binary data after the JSON is not supported yet: put the data into `data`"},
+		{"binary data", `{"inputs":[{"name":"x","parameters":{"binary_data_size":4}}]}`, invalid, "inputs[0].parameters.binary_data_size", "binary data after the JSON is not taken here: put the data into `data`"},
 		{
 			"input twice", `{"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]},{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}`,
 			invalid, "inputs[1].name", "the same name as inputs[0]; each input is given once",

@@ -74,6 +74,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, withCode(exitUsage, byFlag(err))
 	}
 	cfg.AdminLocal = loopback(addr)
+	cfg.Version = version
 	cfg.Limits = on.limits
 	cfg.MaxBodyBytes = int64(on.limits.MaxBytes)
 	handler, err := httpapi.New(cfg.Config, httpapi.Deps{
