@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
 )
@@ -48,7 +49,7 @@ func (a *API) adminRoutes() []route {
 
 // adminTime bounds what an administrator asks for, but for the acts themselves, which take as long as there are letters.
 func (a *API) adminTime(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, 2*a.cfg.LookupTimeout)
+	return context.WithTimeout(ctx, a.cfg.AdminTimeout)
 }
 
 // bounded gives a handler adminTime.
@@ -75,7 +76,7 @@ func (a *API) admin(h handler) handler {
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sheaf admin"`)
-			return &problem{code: codeUnauthorized, detail: "expected the header Authorization: Bearer with the administrators' token (sheaf dead and sheaf queue: --admin-token)"}
+			return &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: "expected the header Authorization: Bearer with the administrators' token (sheaf dead and sheaf queue: --admin-token)"}
 		}
 		return h(w, r)
 	}
@@ -87,7 +88,7 @@ var forwarding = [...]string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded
 // local refuses who may not be on this machine, or may be a page in somebody's browser.
 func (a *API) local(r *http.Request, foreign *http.CrossOriginProtection) error {
 	refuse := func(why string) error {
-		return &problem{code: codeForbidden, detail: why + "; set an administrators' token (--admin-token or SHEAF_ADMIN_TOKEN), or use sheaf dead and sheaf queue with --nats-url"}
+		return &gateway.Problem{Code: gateway.CodeForbidden, Detail: why + "; set an administrators' token (--admin-token or SHEAF_ADMIN_TOKEN), or use sheaf dead and sheaf queue with --nats-url"}
 	}
 	if !a.cfg.AdminLocal {
 		return refuse("the API does not listen on loopback alone and has no token for administrators")
@@ -135,7 +136,7 @@ func (a *API) readAdmin(w *response, r *http.Request, into any) error {
 		err = errors.New("there is more behind the object")
 	}
 	if err != nil {
-		return &problem{code: job.CodeMalformed, detail: fmt.Sprintf("expected a JSON object with the members of the filter: %v", err)}
+		return &gateway.Problem{Code: job.CodeMalformed, Detail: fmt.Sprintf("expected a JSON object with the members of the filter: %v", err)}
 	}
 	return nil
 }
@@ -146,5 +147,5 @@ func adminError(err error) error {
 	if err == nil || errors.As(err, &e) || errors.Is(err, queue.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &problem{code: job.CodeInternal, detail: err.Error(), cause: err}
+	return &gateway.Problem{Code: job.CodeInternal, Detail: err.Error(), Cause: err}
 }

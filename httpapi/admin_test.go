@@ -20,7 +20,7 @@ import (
 const adminToken = "0123456789abcdef"
 
 // graveyard is a rig over a real queue with dead letters: n of the model digits, each of a job that can be requeued.
-func graveyard(t testing.TB, n int, change func(*httpapi.Config, *httpapi.Deps)) (*rig, *queue.Queue) {
+func graveyard(t testing.TB, n int, change func(*config, *deps)) (*rig, *queue.Queue) {
 	t.Helper()
 	cfg := queue.DefaultConfig()
 	cfg.URL = testserver.NATS(t)
@@ -35,7 +35,7 @@ func graveyard(t testing.TB, n int, change func(*httpapi.Config, *httpapi.Deps))
 	if n > 0 {
 		buryAll(t, q, n)
 	}
-	return newRig(t, func(c *httpapi.Config, d *httpapi.Deps) {
+	return newRig(t, func(c *config, d *deps) {
 		d.Operator, c.AdminToken = q, adminToken
 		if change != nil {
 			change(c, d)
@@ -119,7 +119,7 @@ func into[T any](t testing.TB, text string) T {
 func TestWhoIsAnAdministrator(t *testing.T) {
 	const path = "/v1/admin/queues"
 	t.Run("with a token", func(t *testing.T) {
-		r, _ := graveyard(t, 0, func(c *httpapi.Config, _ *httpapi.Deps) { c.AdminLocal = true })
+		r, _ := graveyard(t, 0, func(c *config, _ *deps) { c.AdminLocal = true })
 		for _, header := range [][]string{nil, {"Authorization", "Bearer"}, {"Authorization", "Bearer 0123456789abcdeF"}, {"Authorization", "Basic " + adminToken}} {
 			a := r.do(t, "GET", path, "", header...)
 			a.problem(t, 401, "unauthorized")
@@ -134,7 +134,7 @@ func TestWhoIsAnAdministrator(t *testing.T) {
 		}
 	})
 	t.Run("without a token, on loopback", func(t *testing.T) {
-		r, _ := graveyard(t, 0, func(c *httpapi.Config, _ *httpapi.Deps) { c.AdminToken, c.AdminLocal = "", true })
+		r, _ := graveyard(t, 0, func(c *config, _ *deps) { c.AdminToken, c.AdminLocal = "", true })
 		if a := r.do(t, "GET", path, ""); a.status != 200 {
 			t.Errorf("%d %s", a.status, a.body)
 		}
@@ -144,7 +144,7 @@ func TestWhoIsAnAdministrator(t *testing.T) {
 		r.call(t, "GET", path, "").problem(t, 403, "forbidden") // whose Host is example.com
 	})
 	t.Run("without a token, on every address", func(t *testing.T) {
-		r, _ := graveyard(t, 0, func(c *httpapi.Config, _ *httpapi.Deps) { c.AdminToken = "" })
+		r, _ := graveyard(t, 0, func(c *config, _ *deps) { c.AdminToken = "" })
 		r.do(t, "GET", path, "").problem(t, 403, "forbidden")
 	})
 	t.Run("without an operator", func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestWhoIsAnAdministrator(t *testing.T) {
 
 func TestDeadLettersOverHTTP(t *testing.T) {
 	var log bytes.Buffer
-	r, q := graveyard(t, 5, func(_ *httpapi.Config, d *httpapi.Deps) { d.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	r, q := graveyard(t, 5, func(_ *config, d *deps) { d.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	status, lines := asAdmin(t, r, "GET", "/v1/admin/dead?model=digits&limit=2", "")
 	page := into[httpapi.DeadList](t, lines[0])
 	if status != 200 || page.Count != 5 || page.MaxSeq != 5 || len(page.Letters) != 2 || page.Letters[0].Seq != 1 || page.Cursor == "" {

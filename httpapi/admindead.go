@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
 )
@@ -121,7 +122,7 @@ func (a *API) getDead(w *response, r *http.Request) error {
 	}
 	l, err := a.deps.Operator.DeadLetterAt(r.Context(), seq)
 	if errors.Is(err, job.ErrNotFound) {
-		return &problem{code: codeUnknownLetter, detail: fmt.Sprintf("there is no dead letter %d: it was requeued or purged, or its time is over", seq)}
+		return &gateway.Problem{Code: codeUnknownLetter, Detail: fmt.Sprintf("there is no dead letter %d: it was requeued or purged, or its time is over", seq)}
 	}
 	if err != nil {
 		return adminError(err)
@@ -181,7 +182,7 @@ func (a *API) actOnDead(w *response, r *http.Request, done string, act func(cont
 		if body.Confirm != nil {
 			detail = fmt.Sprintf(`%d dead letters match now, and "confirm" says %d: look again`, count, *body.Confirm)
 		}
-		return &problem{code: codeCountChanged, field: "confirm", detail: detail, count: &count}
+		return &gateway.Problem{Code: codeCountChanged, Field: "confirm", Detail: detail, Count: &count}
 	}
 	out := newDeadStream(a, w)
 	if count == 0 {
@@ -191,7 +192,7 @@ func (a *API) actOnDead(w *response, r *http.Request, done string, act func(cont
 	f.MaxSeq = last
 	err = act(r.Context(), f, deadline, func(o queue.DeadOutcome) error { return out.event(NewDeadEvent(o, done)) })
 	if err != nil {
-		out.sum.Error = problemOf(adminError(err)).detail
+		out.sum.Error = gateway.ProblemOf(adminError(err)).Detail
 	}
 	a.acted(r, done, slog.Any("filter", body.DeadSelection), slog.Int("matched", count), slog.Int("done", out.sum.Done),
 		slog.Int("jobs", out.sum.Jobs), slog.Int("skipped", out.sum.Skipped), slog.Int("failed", out.sum.Failed), slog.String("error", out.sum.Error))
@@ -212,7 +213,7 @@ func newDeadStream(a *API, w *response) *deadStream {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
-	return &deadStream{enc: json.NewEncoder(w), rc: http.NewResponseController(w.ResponseWriter), slow: a.cfg.longestWait() + slack, flushed: time.Now()}
+	return &deadStream{enc: json.NewEncoder(w), rc: http.NewResponseController(w.ResponseWriter), slow: a.longestCall() + slack, flushed: time.Now()}
 }
 
 // flushEvery is how often a client hears of the progress.
@@ -221,7 +222,7 @@ const flushEvery = 200 * time.Millisecond
 func (s *deadStream) event(e DeadEvent) error {
 	s.sum.Add(&e)
 	if err := s.enc.Encode(&e); err != nil {
-		return fmt.Errorf("%w: %w", errClientGone, err)
+		return fmt.Errorf("%w: %w", gateway.ErrClientGone, err)
 	}
 	if time.Since(s.flushed) > flushEvery {
 		s.flush()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -44,7 +45,7 @@ func (a *API) resumeQueue(w *response, r *http.Request) error {
 func (a *API) setPause(w *response, r *http.Request, act string, do func(lane job.Lane, model string, until time.Time) error) error {
 	lane, err := job.ParseLane(r.PathValue("lane"))
 	if err != nil {
-		return &problem{code: codeNotFound, detail: "expected the lane interactive or bulk"}
+		return &gateway.Problem{Code: codeNotFound, Detail: "expected the lane interactive or bulk"}
 	}
 	var body struct {
 		Model string `json:"model"` // "": all of them

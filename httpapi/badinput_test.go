@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -134,7 +133,7 @@ func TestProblemSaysWhatTheModelTakes(t *testing.T) {
 }
 
 func TestBodyTooLarge(t *testing.T) {
-	r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.MaxBodyBytes = 1000 })
+	r := newRig(t, func(c *config, _ *deps) { c.MaxBodyBytes = 1000 })
 	body := `{"input":[` + strings.Repeat("1,", 1000) + `1]}`
 	r.do(t, "POST", "/v1/models/digits/jobs", body).problem(t, 413, "too-large")
 
@@ -179,7 +178,7 @@ func TestTruncatedBody(t *testing.T) {
 
 // A client that opens a body and does not send it is told so, and holds nothing for long.
 func TestSlowBody(t *testing.T) {
-	r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.BodyTimeout = 20 * time.Millisecond })
+	r := newRig(t, func(c *config, _ *deps) { c.BodyTimeout = 20 * time.Millisecond })
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(r.listen(t), "http://"))
 	if err != nil {

@@ -17,20 +17,12 @@ type Config struct {
 	MaxBodyBytes int64
 	// Limits bounds what one request may ask for.
 	Limits job.Limits
-	// MaxWait caps what a client may ask to wait; a longer wish is not an error, its wait ends here.
-	MaxWait time.Duration
 	// PredictTimeout is how long /predict waits if the client has no preference.
 	PredictTimeout time.Duration
-	// SubmitTimeout bounds how long a job may take to be accepted while NATS is out of reach.
-	SubmitTimeout time.Duration
-	// LookupTimeout bounds one look-up, and the write of a cancel or of an end that a deadline brings.
-	LookupTimeout time.Duration
 	// BodyTimeout bounds how long a client may take to send its body.
 	BodyTimeout time.Duration
-	// PollInterval is how often all waiters together are looked up, in case that a notice was lost.
-	PollInterval time.Duration
-	// MaxWaiters bounds the requests that wait at a time; those beyond are answered 503.
-	MaxWaiters int
+	// AdminTimeout bounds what an administrator asks for, but for acts on many jobs, which take as long as there are any.
+	AdminTimeout time.Duration
 	// RetryAfter and RetryAfterMax are the least and the most that Retry-After says, in whole seconds rounded up. Between
 	// them it goes by backlog and service rate.
 	RetryAfter    time.Duration
@@ -42,18 +34,14 @@ type Config struct {
 	AdminLocal bool
 }
 
-// DefaultConfig returns the defaults: 8 MiB a body, waits of 60 s at most, 10,000 waiters.
+// DefaultConfig returns the defaults: 8 MiB a body, 30 s for /predict.
 func DefaultConfig() Config {
 	return Config{
 		MaxBodyBytes:   8 << 20,
 		Limits:         job.DefaultLimits(),
-		MaxWait:        60 * time.Second,
 		PredictTimeout: 30 * time.Second,
-		SubmitTimeout:  10 * time.Second,
-		LookupTimeout:  5 * time.Second,
 		BodyTimeout:    30 * time.Second,
-		PollInterval:   500 * time.Millisecond,
-		MaxWaiters:     10_000,
+		AdminTimeout:   10 * time.Second,
 		RetryAfter:     time.Second,
 		RetryAfterMax:  time.Minute,
 	}
@@ -66,12 +54,9 @@ func (c *Config) Validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"MaxWait", c.MaxWait},
 		{"PredictTimeout", c.PredictTimeout},
-		{"SubmitTimeout", c.SubmitTimeout},
-		{"LookupTimeout", c.LookupTimeout},
 		{"BodyTimeout", c.BodyTimeout},
-		{"PollInterval", c.PollInterval},
+		{"AdminTimeout", c.AdminTimeout},
 		{"RetryAfter", c.RetryAfter},
 	} {
 		if f.value <= 0 {
@@ -86,9 +71,6 @@ func (c *Config) Validate() error {
 	}
 	if n := len(c.AdminToken); n > 0 && (n < minAdminToken || strings.ContainsFunc(c.AdminToken, func(r rune) bool { return r <= ' ' || r > '~' })) {
 		errs = append(errs, fmt.Errorf("AdminToken: expected at least %d ASCII characters without spaces", minAdminToken))
-	}
-	if c.MaxWaiters < 1 {
-		errs = append(errs, fmt.Errorf("MaxWaiters is %d: at least 1 is needed", c.MaxWaiters))
 	}
 	if err := c.Limits.Validate(); err != nil {
 		errs = append(errs, err)

@@ -1,6 +1,6 @@
 // Package httpapi is the HTTP shim: it turns requests into jobs, and answers what became of them. It holds no state of
-// its own. What is unfinished is asked of the queue and what is finished of the result store, so any replica serves any
-// ticket, and a replica that dies takes no job with it.
+// its own: package gateway answers for jobs, out of the queue and the result store, so any replica serves any ticket, and
+// a replica that dies takes no job with it.
 //
 //	POST   /v1/models/{model}/jobs       submit: 202 and a ticket; with "Prefer: wait=5" 200 when done in time
 //	GET    /v1/jobs/{id}?wait=20s        a job: its state, or its result; wait holds the answer until it is finished
@@ -31,21 +31,9 @@
 // /predict answers with the problem of the job: 422 where the model failed at this input, 500 where every attempt was
 // used up, 504 where the deadline passed or the wait was over. In the last case the job goes on, and Location names it.
 //
-// # Deadlines
-//
-// A job whose deadline has passed is ended by whoever looks at it first, as a worker would: a poll, a cancel, a repeated
-// submit, or a request that waits, at that moment. The record decides, so a worker that was quicker wins.
-//
 // # What cannot be answered now
 //
 // 429 and 503 say by Retry-After when to come back, going by what waits and how fast it is worked off, and spread over
-// some seconds, so that a crowd does not come back as one. What needs a dependency that is known to be out of reach is
-// refused at once (guard.go). A submit needs the queue alone; /predict needs the result store too, or nobody could be
-// given its result. No request outlasts the timeouts of [Config].
-//
-// # Waiting
-//
-// A waiter is registered before its job is looked up, so no notice is lost between the two. The worker's done notice
-// wakes it; as notices are best effort, one look-up for all waiters together every [Config].PollInterval stands behind
-// them.
+// some seconds, so that a crowd does not come back as one. A submit needs the queue alone; /predict needs the result
+// store too, or nobody could be given its result. No request outlasts the timeouts of [Config] and of the gateway.
 package httpapi

@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/resultstore"
@@ -94,7 +93,7 @@ func TestOverdueJobExpiresWhenSeen(t *testing.T) {
 				if r.settle(t, ticket, job.Result{State: job.Succeeded}) {
 					t.Error("a worker's record took the place of the expiry")
 				}
-				if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_concluded_jobs_total{outcome="expired"} 1`) {
+				if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_concluded_jobs_total{outcome="expired"} 1`) {
 					t.Error("the metrics do not count it once")
 				}
 			})
@@ -105,7 +104,7 @@ func TestOverdueJobExpiresWhenSeen(t *testing.T) {
 // Who waits is told at the deadline, not at the end of the wait. Everybody is: the notice goes to every replica.
 func TestWaitsEndAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := func(c *httpapi.Config, _ *httpapi.Deps) { c.PollInterval = time.Hour }
+		slow := func(c *config, _ *deps) { c.PollInterval = time.Hour }
 		r := newRig(t, slow)
 		ticket := r.submitTo(t, "hasty")
 		start := time.Now()
@@ -175,7 +174,7 @@ func TestDeadlineOfTheModel(t *testing.T) {
 func TestExpiryThatCannotBeRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store *readOnly
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { store = &readOnly{Results: d.Results}; d.Results = store })
+		r := newRig(t, func(_ *config, d *deps) { store = &readOnly{Results: d.Results}; d.Results = store })
 		ticket := r.submitTo(t, "hasty")
 		store.set(true)
 		start := time.Now()
@@ -217,7 +216,7 @@ func TestWorkerWinsAgainstTheDeadline(t *testing.T) {
 func TestStepsOfACancel(t *testing.T) {
 	var steps []failpoint.Point
 	var r *rig
-	r = newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+	r = newRig(t, func(_ *config, d *deps) {
 		d.Reach = func(p failpoint.Point) {
 			if p == failpoint.Answered {
 				return

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
 )
@@ -12,55 +13,25 @@ func (a *API) submit(w *response, r *http.Request) error {
 	w.Header().Set("Vary", "Prefer")
 	prefer := parsePrefer(r.Header.Values("Prefer"))
 	s, err := a.read(w, r, a.ownForm())
-	if err == nil {
-		err = a.submitJob(r.Context(), w, s)
-	}
-	a.metrics.submitted(s != nil && s.duplicate, err)
 	if err != nil {
+		a.jobs.Refused(err)
 		return err
 	}
-	v := s.view()
-	wait := min(prefer.wait, a.cfg.MaxWait)
-	waited := false
-	if prefer.waits && wait > 0 {
-		// A wait is a preference only: without a seat the job is accepted all the same.
-		if seat, full := a.waiters.take(); full == nil {
-			defer seat.leave()
-			waited = true
-			if v, err = a.await(r.Context(), seat, s, v, wait); err != nil {
-				return err
-			}
-		}
-	} else if s.request.IdempotencyKey != "" {
-		// JetStream forgets keys sooner than the record does: the job may be finished although this looked like the first.
-		if v, err = a.refresh(r.Context(), s, v); err != nil {
-			return err
-		}
-	}
-	if err := s.clash(v); err != nil {
-		return err
+	wait := min(prefer.wait, a.jobs.MaxWait())
+	v, waited, err := a.jobs.Submit(r.Context(), &s.Submission, wait)
+	w.about(s.Ticket)
+	if err != nil {
+		return explain(err, s)
 	}
 	setLocation(w, w.ticket)
 	status := http.StatusAccepted
-	if waited && v.state.Terminal() {
+	if waited && v.State.Terminal() {
 		status = http.StatusOK
 	}
 	prefer.applied(w.Header(), status == http.StatusAccepted, waited, wait)
 	a.sendJob(r.Context(), w, status, v)
 	a.deps.Reach.Reach(failpoint.Answered)
 	return nil
-}
-
-// clash refuses an answer that is another request's: its Idempotency-Key was used for a job of another model.
-func (s *submission) clash(v *jobView) error {
-	name := v.model
-	if v.result != nil {
-		name = v.result.Model
-	}
-	if s.request.IdempotencyKey == "" || name == s.request.Model {
-		return nil
-	}
-	return job.Invalidf(headerKey, "the key was used before, for a job of another model: expected a key of its own for each request")
 }
 
 // getJob answers GET /v1/jobs/{id}.
@@ -77,13 +48,7 @@ func (a *API) getJob(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tenant := a.scope(r)
-	var v *jobView
-	if wait = min(wait, a.cfg.MaxWait); wait > 0 && !a.waiters.isClosed() {
-		v, err = a.findWithin(r.Context(), tenant, t, wait)
-	} else {
-		v, err = a.find(r.Context(), tenant, t)
-	}
+	v, err := a.jobs.Find(r.Context(), a.scope(r), t, wait)
 	if err != nil {
 		return err
 	}
@@ -98,17 +63,29 @@ func (a *API) cancelJob(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tenant := a.scope(r)
-	v, err := a.find(r.Context(), tenant, t)
-	if err == nil && !v.state.Terminal() {
-		v, err = a.cancel(r.Context(), tenant, v)
-	}
+	v, err := a.jobs.Cancel(r.Context(), a.scope(r), t)
 	if err != nil {
 		return err
 	}
-	if v.state != job.Canceled {
-		return &problem{code: codeFinished, detail: "the job is finished, its result stands", ticket: t.String(), state: v.state}
+	if v.State != job.Canceled {
+		return &gateway.Problem{Code: gateway.CodeFinished, Detail: "the job is finished, its result stands", Ticket: t.String(), State: v.State}
 	}
 	a.sendJob(r.Context(), w, http.StatusOK, v)
 	return nil
 }
+
+// ticketOf reads the job of the path. What cannot be a ticket is an unknown job.
+func (a *API) ticketOf(w *response, r *http.Request) (job.Ticket, error) {
+	t, err := job.ParseTicket(r.PathValue("id"))
+	if err != nil {
+		return job.Ticket{}, &gateway.Problem{Code: gateway.CodeUnknownJob, Detail: err.Error()}
+	}
+	w.about(t)
+	return t, nil
+}
+
+// tenant says whose the jobs are that a request submits: the default tenant's, until keys tell tenants apart.
+func (a *API) tenant(*http.Request) string { return job.DefaultTenant }
+
+// scope says whose jobs a request may see and cancel; "" is everybody's, until keys tell tenants apart.
+func (a *API) scope(*http.Request) string { return "" }

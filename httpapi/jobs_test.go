@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/resultstore"
@@ -377,7 +376,7 @@ func TestCancelLosesTheRace(t *testing.T) {
 // Whoever waits for a job is told that it was canceled.
 func TestCancelWakesWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.PollInterval = time.Hour })
+		r := newRig(t, func(c *config, _ *deps) { c.PollInterval = time.Hour })
 		ticket := r.submit(t)
 		answers := make(chan reply, 1)
 		go func() { answers <- r.call(t, "GET", "/v1/jobs/"+ticket.String()+"?wait=30s", "") }()
@@ -391,7 +390,7 @@ func TestCancelWakesWaiters(t *testing.T) {
 			}
 		default:
 			t.Error("the waiter was not woken")
-			r.api.Close()
+			r.jobs.Close()
 			<-answers
 		}
 	})

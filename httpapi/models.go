@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -50,7 +51,7 @@ func viewModel(i *model.Info) modelView {
 
 // listModels answers GET /v1/models: every version of every model, by name, the highest version of each first.
 func (a *API) listModels(w *response, _ *http.Request) error {
-	infos := a.deps.Models.List()
+	infos := a.jobs.Models().List()
 	views := make([]modelView, len(infos))
 	for i := range infos {
 		views[i] = viewModel(&infos[i])
@@ -63,12 +64,12 @@ func (a *API) listModels(w *response, _ *http.Request) error {
 // getModel answers GET /v1/models/{model}, with one version or without.
 func (a *API) getModel(w *response, r *http.Request) error {
 	name := r.PathValue("model")
-	info, err := a.model(name, r.PathValue("version"))
+	info, err := a.jobs.Model(name, r.PathValue("version"))
 	if err != nil {
 		return err
 	}
 	v := viewModel(&info)
-	v.Versions = a.deps.Models.Versions(name)
+	v.Versions = a.jobs.Models().Versions(name)
 	v.Limits = &limitsView{
 		BodyBytes: a.cfg.MaxBodyBytes, Rows: a.cfg.Limits.MaxRows,
 		Elements: a.cfg.Limits.MaxElements, Rank: a.cfg.Limits.MaxRank, Tensors: a.cfg.Limits.MaxTensors,
@@ -80,7 +81,7 @@ func (a *API) getModel(w *response, r *http.Request) error {
 func (a *API) getProblem(w *response, r *http.Request) error {
 	t := typeOf(job.Code(r.PathValue("problem")))
 	if string(t.code) != r.PathValue("problem") {
-		return &problem{code: codeNotFound, detail: "no problem has this type"}
+		return &gateway.Problem{Code: codeNotFound, Detail: "no problem has this type"}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -54,8 +55,8 @@ func (a *API) oipLive(w *response, _ *http.Request) error {
 
 // oipReady answers GET /v2/health/ready, by the same checks as /readyz.
 func (a *API) oipReady(w *response, r *http.Request) error {
-	if _, ready := a.isReady(r.Context()); !ready {
-		return &problem{code: codeUnavailable, polls: true, detail: "the server is not ready; GET /readyz says what it lacks"}
+	if !a.jobs.Ready(r.Context()).Ready {
+		return &gateway.Problem{Code: gateway.CodeUnavailable, Polls: true, Detail: "the server is not ready; GET /readyz says what it lacks"}
 	}
 	sendJSON(w, http.StatusOK, []byte(`{"ready":true}`+"\n"))
 	return nil
@@ -63,7 +64,7 @@ func (a *API) oipReady(w *response, r *http.Request) error {
 
 // oipModelReady answers GET /v2/models/{model}/ready, with one version or without.
 func (a *API) oipModelReady(w *response, r *http.Request) error {
-	info, err := a.model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (a *API) oipModelReady(w *response, r *http.Request) error {
 
 // oipModel answers GET /v2/models/{model}, with one version or without.
 func (a *API) oipModel(w *response, r *http.Request) error {
-	info, err := a.model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (a *API) oipModel(w *response, r *http.Request) error {
 		Platform string             `json:"platform"`
 		Inputs   []model.TensorSpec `json:"inputs"`
 		Outputs  []model.TensorSpec `json:"outputs"`
-	}{info.Name, a.deps.Models.Versions(info.Name), platform(&info), info.Signature.Inputs, info.Signature.Outputs})
+	}{info.Name, a.jobs.Models().Versions(info.Name), platform(&info), info.Signature.Inputs, info.Signature.Outputs})
 }
 
 func platform(info *model.Info) string { return cmp.Or(info.Platform, model.PlatformONNX) }
@@ -100,7 +101,7 @@ type configTensor struct {
 // oipConfig answers GET /v2/models/{model}/config, with one version or without. It is Triton's, and no part of the
 // protocol: its clients learn there whether a model has a batch axis, which dims leaves out.
 func (a *API) oipConfig(w *response, r *http.Request) error {
-	info, err := a.model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (a *API) oipIndex(w *response, _ *http.Request) error {
 		Reason  string `json:"reason"`
 	}
 	list := []entry{}
-	for _, info := range a.deps.Models.List() {
+	for _, info := range a.jobs.Models().List() {
 		list = append(list, entry{info.Name, info.Version, "READY", ""})
 	}
 	return marshal(w, http.StatusOK, list)
@@ -150,8 +151,8 @@ func (a *API) oipIndex(w *response, _ *http.Request) error {
 
 // oipLoad refuses to load or unload a model.
 func (a *API) oipLoad(*response, *http.Request) error {
-	return &problem{
-		code:   codeUnsupported,
-		detail: "models are loaded by workers: put the model into the folder that `sheaf worker --models` names, or start a worker that has it",
+	return &gateway.Problem{
+		Code:   gateway.CodeUnsupported,
+		Detail: "models are loaded by workers: put the model into the folder that `sheaf worker --models` names, or start a worker that has it",
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -35,7 +35,7 @@ func (a reply) oipError(t testing.TB, status int, code string) {
 }
 
 func TestOIPDocuments(t *testing.T) {
-	r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.Version = "1.2.3" })
+	r := newRig(t, func(c *config, _ *deps) { c.Version = "1.2.3" })
 	r.models.Put(model.Info{ // of a worker that does not say what runs it
 		Name: "plain", Version: "3", MaxRows: 1,
 		Signature: model.Signature{
@@ -89,7 +89,7 @@ func TestOIPDocuments(t *testing.T) {
 }
 
 func TestOIPIndexOfNothing(t *testing.T) {
-	r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { d.Models = model.NewCatalog() })
+	r := newRig(t, func(_ *config, d *deps) { d.Models = model.NewCatalog() })
 	if _, _, got := r.raw(t, "POST", "/v2/repository/index", ""); got != "[]\n" {
 		t.Errorf("expected an empty list, got %q", got)
 	}
@@ -140,8 +140,8 @@ func TestOIPErrors(t *testing.T) {
 
 // The server is ready by the same truth as /readyz, and alive all the same.
 func TestOIPNotReady(t *testing.T) {
-	r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
-		d.Ready = []httpapi.Check{{Name: "queue", Run: func(context.Context) error { return errors.New("NATS is out of reach") }}}
+	r := newRig(t, func(_ *config, d *deps) {
+		d.Ready = []gateway.Check{{Name: "queue", Run: func(context.Context) error { return errors.New("NATS is out of reach") }}}
 	})
 	a := r.do(t, "GET", "/v2/health/ready", "")
 	a.oipError(t, 503, "unavailable")
@@ -158,12 +158,12 @@ func TestOIPNotReady(t *testing.T) {
 
 func TestOIPNotReadyOnTheWayDown(t *testing.T) {
 	r := newRig(t, nil)
-	r.api.Close()
+	r.jobs.Close()
 	r.do(t, "GET", "/v2/health/ready", "").oipError(t, 503, "unavailable")
 }
 
 func TestOIPPanic(t *testing.T) {
-	r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { d.Submitter = panics{} })
+	r := newRig(t, func(_ *config, d *deps) { d.Submitter = panics{} })
 	r.do(t, "POST", "/v2/models/digits/infer", input("x", "[1,4]", "FP32", "[1,2,3,4]")).oipError(t, 500, "internal")
 }
 

@@ -44,14 +44,14 @@ func (q *oipRequest) send(w *response, s *submission, r *job.Result) {
 	for i := range r.Outputs {
 		t := &r.Outputs[i]
 		size += len(t.Data) + 128
-		if !q.isBinary(s.request.Outputs, t.Name) {
+		if !q.isBinary(s.Request.Outputs, t.Name) {
 			size += 2 * len(t.Data)
 		}
 	}
 	o := object{b: append(make([]byte, 0, size), '{')}
 	o.text("model_name", r.Model)
 	o.text("model_version", r.Version)
-	o.text("id", s.request.RequestID)
+	o.text("id", s.Request.RequestID)
 	o.key("parameters")
 	in := object{b: append(o.b, '{')}
 	in.string("sheaf_job_id", w.ticket)
@@ -64,7 +64,7 @@ func (q *oipRequest) send(w *response, s *submission, r *job.Result) {
 		if i > 0 {
 			o.b = append(o.b, ',')
 		}
-		if q.isBinary(s.request.Outputs, t.Name) {
+		if q.isBinary(s.Request.Outputs, t.Name) {
 			after = append(after, t)
 			o.b = appendBinaryOutput(o.b, t)
 		} else {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 )
@@ -230,7 +229,7 @@ func TestInferBadBinary(t *testing.T) {
 		r.do(t, "POST", "/v2/models/digits/infer", good+row, jsonLength, n, jsonLength, n).oipError(t, 400, "malformed")
 	})
 	t.Run("too large with its data", func(t *testing.T) {
-		r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.MaxBodyBytes = int64(len(good) + 15) })
+		r := newRig(t, func(c *config, _ *deps) { c.MaxBodyBytes = int64(len(good) + 15) })
 		r.inferBinary(t, "digits", good, row).oipError(t, 413, "too-large")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -43,7 +44,7 @@ func (a *API) readInfer(w *response, r *http.Request, q *oipRequest) (*submissio
 		return q.takeParameters(j)
 	}})
 	if err == nil {
-		s.request.Deadline = q.deadline(s, time.Now())
+		s.Request.Deadline = q.deadline(s, time.Now())
 	}
 	return s, err
 }
@@ -79,7 +80,7 @@ func (q *oipRequest) parameter(name string, value any) (known bool, err *job.Err
 		us, err = whole(value)
 		q.timeout = time.Duration(min(us, math.MaxInt64/int64(time.Microsecond))) * time.Microsecond
 	case "sequence_id", "sequence_start", "sequence_end":
-		return true, job.Errorf(codeUnsupported, "", "models here keep no state from one request to the next: send requests without a sequence")
+		return true, job.Errorf(gateway.CodeUnsupported, "", "models here keep no state from one request to the next: send requests without a sequence")
 	default:
 		return false, nil
 	}
@@ -99,9 +100,9 @@ func (q *oipRequest) output(i int, name string, value any) error {
 		}
 		q.outputs[i] = binary
 	case "classification":
-		return job.Errorf(codeUnsupported, "", "there is no classification: take the output as it is, and its largest values from that")
+		return job.Errorf(gateway.CodeUnsupported, "", "there is no classification: take the output as it is, and its largest values from that")
 	case "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size":
-		return job.Errorf(codeUnsupported, "", "there is no shared memory: take the output in the answer")
+		return job.Errorf(gateway.CodeUnsupported, "", "there is no shared memory: take the output in the answer")
 	}
 	return nil
 }
@@ -124,7 +125,7 @@ func whole(value any) (int64, *job.Error) {
 
 // deadline is when the job's answer is of no more use: the timeout from now, or what else bounds it if that is sooner.
 func (q *oipRequest) deadline(s *submission, now time.Time) time.Time {
-	other := s.request.Deadline
+	other := s.Request.Deadline
 	if q.timeout == 0 {
 		return other
 	}
@@ -132,7 +133,7 @@ func (q *oipRequest) deadline(s *submission, now time.Time) time.Time {
 	switch {
 	case !other.IsZero() && other.Before(end):
 		return other
-	case other.IsZero() && s.info.Deadline > 0 && s.info.Deadline < q.timeout:
+	case other.IsZero() && s.Info.Deadline > 0 && s.Info.Deadline < q.timeout:
 		return other // the producer sets the model's own
 	}
 	return end

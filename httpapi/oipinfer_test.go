@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -253,7 +252,7 @@ func TestInferBadInput(t *testing.T) {
 // The limits, media types and headers of /predict hold here too.
 func TestInferIsHeldToTheSameLimits(t *testing.T) {
 	body := input("x", "[1,4]", "FP32", "[1,2,3,4]")
-	r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.MaxBodyBytes = int64(len(body)) })
+	r := newRig(t, func(c *config, _ *deps) { c.MaxBodyBytes = int64(len(body)) })
 	const path = "/v2/models/digits/infer"
 	r.do(t, "POST", path, body+" ").oipError(t, 413, "too-large")
 	r.do(t, "POST", path, body, "Content-Encoding", "gzip").oipError(t, 415, "unsupported-media-type")
@@ -266,7 +265,7 @@ func TestInferIsHeldToTheSameLimits(t *testing.T) {
 	m := r.do(t, "GET", "/metrics", "").body
 	for _, want := range []string{
 		`sheaf_http_requests_total{method="POST",route="/v2/models/{model}/infer",status="4xx"} 4`,
-		`sheaf_http_submits_total{outcome="too_large"} 1`, `sheaf_http_submits_total{outcome="refused"} 4`,
+		`sheaf_gateway_submits_total{outcome="too_large"} 1`, `sheaf_gateway_submits_total{outcome="refused"} 4`,
 	} {
 		if !strings.Contains(m, want) {
 			t.Errorf("the metrics lack %s", want)

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/resultstore"
@@ -18,7 +18,7 @@ import (
 
 // readOnly is a store that takes no writes on demand.
 type readOnly struct {
-	httpapi.Results
+	gateway.Results
 	on atomic.Bool
 }
 
@@ -77,7 +77,7 @@ func (f *frozen) wait(ctx context.Context) error {
 }
 
 type frozenResults struct {
-	httpapi.Results
+	gateway.Results
 	frozen
 }
 
@@ -103,8 +103,8 @@ func (f *frozenResults) Ping(ctx context.Context) error {
 }
 
 type frozenQueue struct {
-	httpapi.Queue
-	httpapi.Submitter
+	gateway.Queue
+	gateway.Submitter
 	frozen
 }
 
@@ -149,12 +149,12 @@ func timed(t *testing.T, r *rig, bound time.Duration, method, path string, heade
 func TestFrozenResultStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store *frozenResults
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+		r := newRig(t, func(_ *config, d *deps) {
 			store = &frozenResults{Results: d.Results}
 			d.Results = store
 		})
 		ticket := r.submit(t)
-		cfg := httpapi.DefaultConfig()
+		cfg := defaultConfig()
 		store.set(true)
 		for range 3 {
 			timed(t, r, cfg.LookupTimeout, "GET", "/v1/jobs/"+ticket.String())
@@ -178,7 +178,7 @@ func TestFrozenResultStore(t *testing.T) {
 		if time.Since(start) != 0 {
 			t.Errorf("a submit took %s", time.Since(start))
 		}
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_unreachable{what="results_read"} 1`) {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_unreachable{what="results_read"} 1`) {
 			t.Error("the metrics do not show it")
 		}
 		if a := r.call(t, "GET", "/healthz", ""); a.status != 200 {
@@ -194,7 +194,7 @@ func TestFrozenResultStore(t *testing.T) {
 		if a := r.call(t, "POST", "/v1/models/digits/predict", oneRow); a.status != 200 {
 			t.Errorf("a predict after the store was back: %d %s", a.status, a.body)
 		}
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_unreachable{what="results_read"} 0`) {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_unreachable{what="results_read"} 0`) {
 			t.Error("the metrics do not show that it is over")
 		}
 	})
@@ -204,7 +204,7 @@ func TestFrozenResultStore(t *testing.T) {
 func TestReadOnlyResultStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store *readOnly
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { store = &readOnly{Results: d.Results}; d.Results = store })
+		r := newRig(t, func(_ *config, d *deps) { store = &readOnly{Results: d.Results}; d.Results = store })
 		finished, waiting := r.submit(t), r.submit(t)
 		r.settle(t, finished, job.Result{State: job.Succeeded})
 		store.set(true)
@@ -223,13 +223,13 @@ func TestReadOnlyResultStore(t *testing.T) {
 func TestFrozenQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q *frozenQueue
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+		r := newRig(t, func(_ *config, d *deps) {
 			q = &frozenQueue{Queue: d.Queue, Submitter: d.Submitter}
 			d.Queue, d.Submitter = q, q
 		})
 		ticket, finished := r.submit(t), r.submit(t)
 		r.settle(t, finished, job.Result{State: job.Succeeded})
-		cfg := httpapi.DefaultConfig()
+		cfg := defaultConfig()
 		q.set(true)
 		for range 3 {
 			timed(t, r, cfg.LookupTimeout, "GET", "/v1/jobs/"+ticket.String())
@@ -260,12 +260,12 @@ func TestFrozenQueue(t *testing.T) {
 func TestQueueThatDoesNotStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q *frozenQueue
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+		r := newRig(t, func(_ *config, d *deps) {
 			q = &frozenQueue{Queue: d.Queue, Submitter: d.Submitter}
 			d.Submitter = q
 		})
 		ticket := r.submit(t)
-		cfg := httpapi.DefaultConfig()
+		cfg := defaultConfig()
 		q.set(true)
 		for range 3 {
 			timed(t, r, cfg.SubmitTimeout, "POST", "/v1/models/digits/jobs")
@@ -279,7 +279,7 @@ func TestQueueThatDoesNotStore(t *testing.T) {
 		if n := q.count(); n != 3 {
 			t.Errorf("%d submits went through, expected 3", n)
 		}
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_unreachable{what="queue_store"} 1`) {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_unreachable{what="queue_store"} 1`) {
 			t.Error("the metrics do not show it")
 		}
 		if a := r.call(t, "GET", "/readyz", ""); a.status != 503 || !strings.Contains(a.body, `"submits":`) {
@@ -322,7 +322,7 @@ func TestRepeatWhileRecordsCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var store *flaky
-				r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { store = &flaky{Results: d.Results}; d.Results = store })
+				r := newRig(t, func(_ *config, d *deps) { store = &flaky{Results: d.Results}; d.Results = store })
 				ticket := r.submitTo(t, "digits", "Idempotency-Key", "k")
 				if finished {
 					r.settle(t, ticket, job.Result{State: job.Succeeded})

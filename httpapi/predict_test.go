@@ -130,7 +130,7 @@ func TestPredictTimesOut(t *testing.T) {
 func TestPredictCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
-		time.AfterFunc(3*time.Second, r.api.Close)
+		time.AfterFunc(3*time.Second, r.jobs.Close)
 		a := r.call(t, "POST", "/v1/models/digits/predict", oneRow)
 		a.problem(t, 504, "timeout")
 		if want := "no result within 3s"; !strings.HasPrefix(a.str("detail"), want) {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -14,26 +15,12 @@ type problemType struct {
 	text   string // what it means and what to do, served at its URI
 }
 
-// Codes that only the HTTP API has. The others are those of package job.
+// Codes that only the HTTP API has. The others are those of packages job and gateway.
 const (
 	codeNotFound         job.Code = "not-found"
 	codeMethodNotAllowed job.Code = "method-not-allowed"
-	codeMediaType        job.Code = "unsupported-media-type"
-	codeSlowBody         job.Code = "request-timeout"
-	codeUnknownJob       job.Code = "unknown-job"
-	codeFinished         job.Code = "finished"
-	codeTenantFull       job.Code = "tenant-full"
-	codeFull             job.Code = "full"
-	codeBusy             job.Code = "busy"
-	codeOverloaded       job.Code = "overloaded"
-	codeUnavailable      job.Code = "unavailable"
-	codeTooManyWaiters   job.Code = "too-many-waiters"
-	codeTimeout          job.Code = "timeout"
-	codeUnauthorized     job.Code = "unauthorized"
-	codeForbidden        job.Code = "forbidden"
 	codeUnknownLetter    job.Code = "unknown-dead-letter"
 	codeCountChanged     job.Code = "count-changed"
-	codeUnsupported      job.Code = "unsupported"
 )
 
 // ofJob is the type of an error that a job can have too; the job says status and title.
@@ -81,57 +68,57 @@ var problemTypes = [...]problemType{
 		"The path exists but not with this method. The header Allow lists the methods that it takes.",
 	},
 	{
-		codeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
+		gateway.CodeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
 		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json. Those of …/infer may go on with binary " +
 			"data, as application/octet-stream.",
 	},
 	{
-		codeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
+		gateway.CodeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
 		"The body of the request took longer than the limit to arrive. Send it again.",
 	},
 	{
-		codeUnknownJob, http.StatusNotFound, "No such job",
+		gateway.CodeUnknownJob, http.StatusNotFound, "No such job",
 		"There is no job under this id: it was never submitted, or its result has been deleted after its time to live. " +
 			"An unfinished job is found only by the whole id that its submit returned.",
 	},
 	{
-		codeFinished, http.StatusConflict, "The job is finished",
+		gateway.CodeFinished, http.StatusConflict, "The job is finished",
 		"A finished job cannot be canceled: its result stands. job_status says how it ended.",
 	},
 	{
-		codeTenantFull, http.StatusTooManyRequests, "Too many of your jobs wait",
+		gateway.CodeTenantFull, http.StatusTooManyRequests, "Too many of your jobs wait",
 		"As many jobs as allowed wait for this model already. Try again after Retry-After seconds.",
 	},
 	{
-		codeFull, http.StatusServiceUnavailable, "The queue is full",
+		gateway.CodeFull, http.StatusServiceUnavailable, "The queue is full",
 		"More jobs wait than the queue may hold. Try again after Retry-After seconds.",
 	},
 	{
-		codeBusy, http.StatusServiceUnavailable, "The server has too many submits in hand",
+		gateway.CodeBusy, http.StatusServiceUnavailable, "The server has too many submits in hand",
 		"This server handles as many submits at a time as it may. Nothing was accepted. Try again after Retry-After seconds; " +
 			"another server may take it at once.",
 	},
 	{
-		codeOverloaded, http.StatusServiceUnavailable, "The job would not be done before its deadline",
+		gateway.CodeOverloaded, http.StatusServiceUnavailable, "The job would not be done before its deadline",
 		"Going by what waits and by how fast it is worked off, the job's deadline (Sheaf-Deadline, or the model's own) would " +
 			"pass before its turn. It was not accepted, so that it does not take the time of those that can be done. Try again " +
 			"after Retry-After seconds with a new deadline, or at once with a later one.",
 	},
 	{
-		codeUnavailable, http.StatusServiceUnavailable, "A service behind the API does not answer",
+		gateway.CodeUnavailable, http.StatusServiceUnavailable, "A service behind the API does not answer",
 		"The queue or the result store is out of reach. Try again after Retry-After seconds; with an Idempotency-Key a " +
 			"submit that was accepted all the same is not computed twice.",
 	},
 	{
-		codeTooManyWaiters, http.StatusServiceUnavailable, "Too many requests wait for results",
+		gateway.CodeTooManyWaiters, http.StatusServiceUnavailable, "Too many requests wait for results",
 		"The server holds as many waiting requests as it may. Poll without wait, or try again after Retry-After seconds.",
 	},
 	{
-		codeUnauthorized, http.StatusUnauthorized, "The administrators' token is missing or wrong",
+		gateway.CodeUnauthorized, http.StatusUnauthorized, "The administrators' token is missing or wrong",
 		"The route is for administrators: send Authorization: Bearer with the token that the server was given by --admin-token.",
 	},
 	{
-		codeForbidden, http.StatusForbidden, "The route is not served here",
+		gateway.CodeForbidden, http.StatusForbidden, "The route is not served here",
 		"The route is for administrators. Without a token it is served only to who is on the same machine as a server that " +
 			"listens on loopback. Set a token with --admin-token.",
 	},
@@ -145,12 +132,12 @@ var problemTypes = [...]problemType{
 			"count says how many there are now. Look again, and confirm that.",
 	},
 	{
-		codeUnsupported, http.StatusBadRequest, "The server does not do this",
+		gateway.CodeUnsupported, http.StatusBadRequest, "The server does not do this",
 		"The Open Inference Protocol, or a server that speaks it, knows what the request asks for, but Sheaf does not: " +
 			"sequences, classification, shared memory, or loading models over HTTP. detail says what to do instead.",
 	},
 	{
-		codeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",
+		gateway.CodeTimeout, http.StatusGatewayTimeout, "The prediction was not ready in time",
 		"The job goes on. Poll the path in Location, or submit with a longer Prefer: wait.",
 	},
 }

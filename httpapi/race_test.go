@@ -4,7 +4,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -14,10 +14,10 @@ import (
 
 // The real parts fit.
 var (
-	_ httpapi.Submitter = (*producer.Producer)(nil)
-	_ httpapi.Models    = (*model.Catalog)(nil)
-	_ httpapi.Results   = resultstore.Store(nil)
-	_ httpapi.Queue     = (*queue.Queue)(nil)
+	_ gateway.Submitter = (*producer.Producer)(nil)
+	_ gateway.Models    = (*model.Catalog)(nil)
+	_ gateway.Results   = resultstore.Store(nil)
+	_ gateway.Queue     = (*queue.Queue)(nil)
 )
 
 // A cancel, a worker and two who wait meet at one job. Whoever writes first is believed by all.

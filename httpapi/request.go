@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,23 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
-	"github.com/sheafml/sheaf/producer"
 )
 
-// submission is a request that has been read, and what became of it.
+// submission is a request that has been read.
 type submission struct {
-	request producer.Request
-	info    model.Info
-	short   bool // the input came as {"input": …}
-	single  bool // and was one row without its batch axis
-	ticket  job.Ticket
-	created time.Time
-	// deadline is the job's, unless it was there already.
-	deadline time.Time
-	// duplicate says that the job was there already.
-	duplicate bool
+	gateway.Submission
+	short  bool // the input came as {"input": …}
+	single bool // and was one row without its batch axis
 }
 
 // form is how a route's bodies are written: what reads one into a job, with m for members that are not the protocol's,
@@ -49,7 +41,7 @@ func (a *API) ownForm() form {
 // read makes a submission of a request, without submitting it.
 func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 	name, version := r.PathValue("model"), r.PathValue("version")
-	info, err := a.model(name, version)
+	info, err := a.jobs.Model(name, version)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +49,8 @@ func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{info: info}
-	q := &s.request
+	s := &submission{Submission: gateway.Submission{Info: info}}
+	q := &s.Request
 	q.Model, q.Version, q.Tenant = name, version, a.tenant(r)
 	q.TraceParent = traceParent(r.Header.Get(job.HeaderTraceParent))
 	if q.Deadline, err = parseDeadline(r.Header.Get(job.HeaderDeadline)); err != nil {
@@ -77,7 +69,7 @@ func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 
 // decode reads a body into s. Nothing of s aliases it afterwards.
 func (a *API) decode(s *submission, body []byte, lane string, f form) error {
-	q := &s.request
+	q := &s.Request
 	m := members{lane: lane}
 	j := job.Job{Model: q.Model, Version: q.Version}
 	if err := f.read(body, &j, &m); err != nil {
@@ -85,7 +77,7 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	}
 	if j.Version != q.Version {
 		var err error
-		if s.info, err = a.model(q.Model, j.Version); err != nil {
+		if s.Info, err = a.jobs.Model(q.Model, j.Version); err != nil {
 			return err
 		}
 		q.Version = j.Version
@@ -96,7 +88,7 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	case m.input != nil:
 		s.short = true
 		var err error
-		if j.Inputs, s.single, err = a.shorthand(m.input, &s.info); err != nil {
+		if j.Inputs, s.single, err = a.shorthand(m.input, &s.Info); err != nil {
 			return explain(err, s)
 		}
 	case len(j.Inputs) == 0:
@@ -166,66 +158,6 @@ func (a *API) shorthand(raw []byte, info *model.Info) (inputs []job.Tensor, sing
 	return []job.Tensor{{Name: spec.Name, Datatype: spec.Datatype, Shape: shape, Data: data}}, single, nil
 }
 
-// submitJob submits what read has made.
-func (a *API) submitJob(ctx context.Context, w *response, s *submission) error {
-	limited, cancel := context.WithTimeout(ctx, a.cfg.SubmitTimeout)
-	defer cancel()
-	sub, err := a.queue.submit(func() (producer.Submission, error) {
-		return a.deps.Submitter.Submit(limited, s.request)
-	})
-	switch {
-	case err == nil:
-		s.ticket, s.created, s.deadline, s.duplicate, s.info = sub.Ticket, sub.CreatedAt, sub.Deadline, sub.Duplicate, sub.Info
-	case ctx.Err() != nil:
-		return errClientGone
-	case a.repeats(ctx, s, err):
-		s.ticket, s.duplicate = job.Ticket{ID: job.DerivedID(s.request.Tenant, s.request.IdempotencyKey)}, true
-	default:
-		return explain(err, s)
-	}
-	w.ticket = s.ticket.String()
-	return nil
-}
-
-// repeats reports whether a submit that the queue has no room for is that of a job which is finished already: its answer
-// needs no room.
-func (a *API) repeats(ctx context.Context, s *submission, err error) bool {
-	if s.request.IdempotencyKey == "" {
-		return false
-	}
-	for _, full := range []error{producer.ErrTenantFull, producer.ErrFull, producer.ErrTooLate} {
-		if errors.Is(err, full) {
-			ctx, cancel := context.WithTimeout(ctx, a.cfg.LookupTimeout)
-			defer cancel()
-			records, err := a.results.Get(ctx, job.DerivedID(s.request.Tenant, s.request.IdempotencyKey))
-			return err == nil && len(records) == 1 && records[0] != nil
-		}
-	}
-	return false
-}
-
-// view is what is known of a job that was just accepted.
-func (s *submission) view() *jobView {
-	return &jobView{
-		ticket: s.ticket, state: job.Queued, tenant: s.request.Tenant, model: s.request.Model, version: s.request.Version,
-		created: s.created, deadline: s.deadline,
-	}
-}
-
-// model returns what is announced under a name and a version; "" is the one that is served.
-func (a *API) model(name, version string) (model.Info, error) {
-	if job.ValidName(name) {
-		if info, ok := a.deps.Models.Get(name, version); ok {
-			return info, nil
-		}
-		if known := a.deps.Models.Versions(name); len(known) > 0 {
-			return model.Info{}, job.Errorf(job.CodeUnknownModel, "model_version",
-				"no worker has announced this version of the model; the highest that is served is %s", known[0])
-		}
-	}
-	return model.Info{}, job.Errorf(job.CodeUnknownModel, "model", "no worker has announced a model of this name; GET /v1/models lists those that are served")
-}
-
 // body reads the body of a request. release must be called when nothing points into it any more.
 func (a *API) body(w *response, r *http.Request, also string) (body []byte, release func(), err error) {
 	if err := checkContentType(r.Header, also); err != nil {
@@ -248,7 +180,7 @@ func (a *API) body(w *response, r *http.Request, also string) (body []byte, rele
 		release()
 		return nil, nil, a.bodyError(r, err, len(*buf))
 	}
-	_ = rc.SetReadDeadline(time.Now().Add(a.cfg.longestWait() + slack))
+	_ = rc.SetReadDeadline(time.Now().Add(a.longestCall() + slack))
 	return *buf, release, nil
 }
 
@@ -284,22 +216,22 @@ func (a *API) bodyError(r *http.Request, err error, got int) error {
 	case errors.As(err, &large):
 		return a.tooLarge()
 	case errors.As(err, &slow) && slow.Timeout():
-		return &problem{code: codeSlowBody, detail: fmt.Sprintf("expected the whole body within %s", a.cfg.BodyTimeout)}
+		return &gateway.Problem{Code: gateway.CodeSlowBody, Detail: fmt.Sprintf("expected the whole body within %s", a.cfg.BodyTimeout)}
 	case r.ContentLength > 0:
-		return &problem{code: job.CodeMalformed, cause: err, detail: fmt.Sprintf("the body is truncated: expected %d bytes as Content-Length says, got %d", r.ContentLength, got)}
+		return &gateway.Problem{Code: job.CodeMalformed, Cause: err, Detail: fmt.Sprintf("the body is truncated: expected %d bytes as Content-Length says, got %d", r.ContentLength, got)}
 	}
-	return &problem{code: job.CodeMalformed, cause: err, detail: "the body is truncated, or is not in the coding that its headers say"}
+	return &gateway.Problem{Code: job.CodeMalformed, Cause: err, Detail: "the body is truncated, or is not in the coding that its headers say"}
 }
 
 func (a *API) tooLarge() error {
-	return &problem{code: job.CodeTooLarge, detail: fmt.Sprintf("expected a body of at most %d bytes", a.cfg.MaxBodyBytes)}
+	return &gateway.Problem{Code: job.CodeTooLarge, Detail: fmt.Sprintf("expected a body of at most %d bytes", a.cfg.MaxBodyBytes)}
 }
 
 // checkContentType refuses a body that is neither JSON in UTF-8 nor of the other media type, if there is one. No type at
 // all is taken for JSON.
 func checkContentType(h http.Header, also string) error {
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return &problem{code: codeMediaType, field: "Content-Encoding", detail: "expected a body that is not compressed"}
+		return &gateway.Problem{Code: gateway.CodeMediaType, Field: "Content-Encoding", Detail: "expected a body that is not compressed"}
 	}
 	s := h.Get("Content-Type")
 	if s == "" {
@@ -315,7 +247,7 @@ func checkContentType(h http.Header, also string) error {
 		if also != "" {
 			expected += ", or " + also
 		}
-		return &problem{code: codeMediaType, field: "Content-Type", detail: expected}
+		return &gateway.Problem{Code: gateway.CodeMediaType, Field: "Content-Type", Detail: expected}
 	}
 	return nil
 }

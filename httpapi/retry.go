@@ -1,52 +1,11 @@
 package httpapi
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/sheafml/sheaf/job"
-	"github.com/sheafml/sheaf/producer"
 )
-
-// guess is the time that a message ahead takes where the rate is not known: a low guess for one worker.
-const guess = time.Millisecond
-
-// again says when to ask for a job that is not finished: at the end of its expected wait, or at its deadline if that is
-// before.
-func (a *API) again(v *jobView) time.Duration {
-	d := time.Duration(v.ahead) * guess
-	if v.timed {
-		d = v.eta
-	}
-	if !v.deadline.IsZero() {
-		d = min(d, time.Until(v.deadline))
-	}
-	return d
-}
-
-// foresee adds when the job is expected to be finished, as far as that is known. A submit asks nobody for it. For a job
-// whose place was looked up the queue has just been asked, so it answers at once.
-func (a *API) foresee(ctx context.Context, v *jobView) {
-	if v.state != job.Queued || a.deps.Forecaster == nil {
-		return
-	}
-	var f producer.Forecast
-	if v.placed {
-		f, v.timed = a.deps.Forecaster.ForecastNow(ctx, v.ticket.Lane, v.model, v.tenant)
-	} else {
-		f, v.timed = a.deps.Forecaster.Forecast(v.ticket.Lane, v.model, v.tenant)
-	}
-	switch {
-	case !v.timed:
-	case v.placed:
-		v.eta = f.After(v.ahead)
-	default:
-		v.eta = f.Wait
-	}
-}
 
 // retryAfter sets Retry-After for a client that polls.
 func (a *API) retryAfter(h http.Header, d time.Duration) {

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/queue"
@@ -50,7 +50,7 @@ func TestRetryAfterOfPolls(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+				r := newRig(t, func(_ *config, d *deps) {
 					d.Queue = &placed{d.Queue, c.ahead}
 					d.Forecaster = nil
 					if c.f != nil {
@@ -73,7 +73,7 @@ func TestRetryAfterOfPolls(t *testing.T) {
 
 // placed puts every waiting job behind others.
 type placed struct {
-	httpapi.Queue
+	gateway.Queue
 	ahead int
 }
 
@@ -108,7 +108,7 @@ func TestRefusalsAreSpread(t *testing.T) {
 		{&producer.Refusal{Err: producer.ErrFull, RetryAfter: time.Hour}, 503, "full", 10, 10, 10 * time.Second, 10 * time.Second},
 	} {
 		t.Run(fmt.Sprint(c.code, c.max), func(t *testing.T) {
-			r := newRig(t, func(cfg *httpapi.Config, d *httpapi.Deps) {
+			r := newRig(t, func(cfg *config, d *deps) {
 				d.Submitter = refusing{c.err}
 				cfg.RetryAfter, cfg.RetryAfterMax = c.least, c.max
 			})
@@ -159,7 +159,7 @@ func TestOverloaded(t *testing.T) {
 		}
 		r.call(t, "POST", "/v1/models/hasty/predict", oneRow).problem(t, 503, "overloaded")
 		r.submitTo(t, "digits/versions/1") // has no deadline
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_submits_total{outcome="too_late"} 2`) {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_submits_total{outcome="too_late"} 2`) {
 			t.Error("the metrics do not count it")
 		}
 	})

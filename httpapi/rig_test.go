@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
@@ -183,19 +184,57 @@ func (q *memQueue) setState(t job.Ticket, s job.State) {
 	}
 }
 
+// config holds the settings of both the API and the gateway that it stands on.
+type config struct {
+	httpConfig
+	jobsConfig
+}
+
+// deps is what both stand on.
+type deps struct {
+	jobsDeps
+	Operator httpapi.Operator
+	Gatherer prometheus.Gatherer
+}
+
+type (
+	httpConfig = httpapi.Config
+	jobsConfig = gateway.Config
+	jobsDeps   = gateway.Deps
+)
+
+func defaultConfig() config { return config{httpapi.DefaultConfig(), gateway.DefaultConfig()} }
+
+// newAPI makes an API on a gateway.
+func newAPI(cfg config, d deps) (*httpapi.API, *gateway.Gateway, error) {
+	jobs, err := gateway.New(cfg.jobsConfig, d.jobsDeps)
+	if err != nil {
+		return nil, nil, err
+	}
+	api, err := httpapi.New(cfg.httpConfig, httpapi.Deps{
+		Jobs: jobs, Operator: d.Operator, Logger: d.Logger, Registerer: d.Registerer, Gatherer: d.Gatherer, Reach: d.Reach,
+	})
+	if err != nil {
+		jobs.Close()
+		return nil, nil, err
+	}
+	return api, jobs, nil
+}
+
 // rig is an API on a real producer and a real result store, with memQueue between.
 type rig struct {
 	api    *httpapi.API
+	jobs   *gateway.Gateway
 	queue  *memQueue
 	store  *resultstore.Memory
 	models *model.Catalog
 	reg    *prometheus.Registry
 	server *httptest.Server
-	deps   httpapi.Deps
+	deps   deps
 }
 
 // newRig makes a rig; change adjusts its settings.
-func newRig(t testing.TB, change func(*httpapi.Config, *httpapi.Deps)) *rig {
+func newRig(t testing.TB, change func(*config, *deps)) *rig {
 	t.Helper()
 	store, err := resultstore.NewMemory(resultstore.DefaultMemoryConfig())
 	if err != nil {
@@ -204,21 +243,21 @@ func newRig(t testing.TB, change func(*httpapi.Config, *httpapi.Deps)) *rig {
 	return newRigOn(t, newQueue(), store, change)
 }
 
-func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(*httpapi.Config, *httpapi.Deps)) *rig {
+func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(*config, *deps)) *rig {
 	t.Helper()
 	r := &rig{queue: q, store: store, models: catalog(), reg: prometheus.NewRegistry()}
 	p, err := producer.New(q, r.models, producer.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := httpapi.DefaultConfig()
-	r.deps = httpapi.Deps{
-		Submitter: p, Forecaster: p, Models: r.models, Results: store, Queue: q, Registerer: r.reg, Gatherer: r.reg,
-	}
+	cfg := defaultConfig()
+	r.deps = deps{Gatherer: r.reg, jobsDeps: gateway.Deps{
+		Submitter: p, Forecaster: p, Models: r.models, Results: store, Queue: q, Registerer: r.reg,
+	}}
 	if change != nil {
 		change(&cfg, &r.deps)
 	}
-	r.api, err = httpapi.New(cfg, r.deps)
+	r.api, r.jobs, err = newAPI(cfg, r.deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +266,7 @@ func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(
 			r.server.Client().CloseIdleConnections()
 			r.server.Close()
 		}
-		r.api.Close()
+		r.jobs.Close()
 		_ = p.Close()
 		q.published.Wait()
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -77,7 +78,7 @@ func (a *API) routes() http.Handler {
 		allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 		other := a.wrap(path, func(w *response, _ *http.Request) error {
 			w.Header().Set("Allow", allow)
-			return &problem{code: codeMethodNotAllowed, detail: "expected " + allow}
+			return &gateway.Problem{Code: codeMethodNotAllowed, Detail: "expected " + allow}
 		})
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			h, ok := methods[r.Method]
@@ -88,7 +89,7 @@ func (a *API) routes() http.Handler {
 		})
 	}
 	mux.Handle("/", a.wrap("none", func(*response, *http.Request) error {
-		return &problem{code: codeNotFound, detail: "nothing is served under this path; GET / lists the routes"}
+		return &gateway.Problem{Code: codeNotFound, Detail: "nothing is served under this path; GET / lists the routes"}
 	}))
 	return mux
 }
@@ -116,7 +117,7 @@ func (a *API) finish(w *response, r *http.Request, path string, start time.Time)
 		a.log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked",
 			slog.String("route", path), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		if w.status == 0 {
-			a.writeProblem(w, problemOf(errPanic), "")
+			a.writeProblem(w, gateway.ProblemOf(errPanic), "")
 		}
 	}
 	a.observe(w, r, path, time.Since(start))
@@ -126,13 +127,13 @@ var errPanic = errors.New("a handler panicked")
 
 // fail answers with the problem of err, and logs what is ours to look at.
 func (a *API) fail(w *response, r *http.Request, path string, err error) {
-	if errors.Is(err, errClientGone) || r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+	if errors.Is(err, gateway.ErrClientGone) || r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		w.status = statusClientGone
 		return
 	}
-	p := problemOf(err)
-	switch status := typeOf(p.code).status; {
-	case p.code == job.CodeInternal:
+	p := gateway.ProblemOf(err)
+	switch status := typeOf(p.Code).status; {
+	case p.Code == job.CodeInternal:
 		a.log.LogAttrs(r.Context(), slog.LevelError, "a request failed", slog.String("route", path), slog.String("error", err.Error()))
 	case status == http.StatusServiceUnavailable:
 		a.log.LogAttrs(r.Context(), slog.LevelDebug, "a request was turned away", slog.String("route", path), slog.String("error", err.Error()))
@@ -144,9 +145,9 @@ func (a *API) fail(w *response, r *http.Request, path string, err error) {
 const statusClientGone = 499
 
 // instance names what a problem is about: its job, or else the request's path.
-func instance(r *http.Request, p *problem) string {
-	if p.ticket != "" {
-		return jobPath(p.ticket)
+func instance(r *http.Request, p *gateway.Problem) string {
+	if p.Ticket != "" {
+		return jobPath(p.Ticket)
 	}
 	const limit = 256
 	path := r.URL.EscapedPath()
@@ -184,6 +185,13 @@ type response struct {
 	status int    // 0: nothing written yet
 	ticket string // of the job that the request was about
 	oip    bool   // errors are told as the Open Inference Protocol tells them
+}
+
+// about remembers the job that the request is about; the zero ticket is none.
+func (w *response) about(t job.Ticket) {
+	if !t.ID.IsZero() {
+		w.ticket = t.String()
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -115,8 +115,8 @@ func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var down error
 		asked := 0
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
-			d.Ready = []httpapi.Check{
+		r := newRig(t, func(_ *config, d *deps) {
+			d.Ready = []gateway.Check{
 				{Name: "queue", Run: func(context.Context) error { asked++; return down }},
 				{Name: "results", Run: func(ctx context.Context) error { return ctx.Err() }},
 			}
@@ -143,7 +143,7 @@ func TestReadiness(t *testing.T) {
 		if a = r.call(t, "GET", "/readyz", ""); a.status != 200 {
 			t.Errorf("status %d after the fault was gone: %s", a.status, a.body)
 		}
-		r.api.Close()
+		r.jobs.Close()
 		if a = r.call(t, "GET", "/readyz", ""); a.status != 503 || checks(a)["server"] != "going down" {
 			t.Errorf("status %d after Close: %s", a.status, a.body)
 		}
@@ -152,8 +152,8 @@ func TestReadiness(t *testing.T) {
 
 func TestCheckThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
-			d.Ready = []httpapi.Check{{Name: "results", Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
+		r := newRig(t, func(_ *config, d *deps) {
+			d.Ready = []gateway.Check{{Name: "results", Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
 		})
 		start := time.Now()
 		if a := r.call(t, "GET", "/readyz", ""); a.status != 503 || time.Since(start) > 2*time.Second {
@@ -171,7 +171,7 @@ func (panics) Submit(context.Context, producer.Request) (producer.Submission, er
 
 func TestPanic(t *testing.T) {
 	var log bytes.Buffer
-	r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+	r := newRig(t, func(_ *config, d *deps) {
 		d.Submitter = panics{}
 		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
@@ -183,7 +183,7 @@ func TestPanic(t *testing.T) {
 	if a := r.do(t, "GET", "/healthz", ""); a.status != 200 {
 		t.Error("the process does not answer any more")
 	}
-	if m := r.do(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_requests_total{method="POST",route="/v1/models/{model}/predict",status="5xx"} 1`) || !strings.Contains(m.body, "sheaf_http_waiters 0") {
+	if m := r.do(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_requests_total{method="POST",route="/v1/models/{model}/predict",status="5xx"} 1`) || !strings.Contains(m.body, "sheaf_gateway_waiters 0") {
 		t.Error("the panic was not counted, or it keeps its seat")
 	}
 }
@@ -205,8 +205,8 @@ func TestMetricsHaveFewLabels(t *testing.T) {
 		`sheaf_http_requests_total{method="GET",route="none",status="4xx"} 2`,
 		`sheaf_http_requests_total{method="other",route="/healthz",status="4xx"} 2`,
 		`sheaf_http_request_seconds_count{method="POST",route="/v1/models/{model}/jobs"} 3`,
-		`sheaf_http_submits_total{outcome="unknown_model"} 2`,
-		`sheaf_http_submits_total{outcome="accepted"} 1`,
+		`sheaf_gateway_submits_total{outcome="unknown_model"} 2`,
+		`sheaf_gateway_submits_total{outcome="accepted"} 1`,
 	} {
 		if !strings.Contains(m, want) {
 			t.Errorf("the metrics lack %s", want)
@@ -216,7 +216,7 @@ func TestMetricsHaveFewLabels(t *testing.T) {
 
 func TestRequestLog(t *testing.T) {
 	var log bytes.Buffer
-	r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) {
+	r := newRig(t, func(_ *config, d *deps) {
 		d.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	ticket := r.submit(t)
@@ -228,23 +228,35 @@ func TestRequestLog(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	r := newRig(t, nil)
-	cfg := httpapi.DefaultConfig()
-	cfg.MaxBodyBytes, cfg.MaxWait, cfg.MaxWaiters = 0, -1, 0
-	_, err := httpapi.New(cfg, httpapi.Deps{Models: r.models, Ready: []httpapi.Check{{}}})
-	for _, want := range []string{"MaxBodyBytes", "MaxWait", "MaxWaiters", "Submitter", "Results", "Queue", "check 0"} {
+	cfg := defaultConfig()
+	cfg.MaxBodyBytes, cfg.PredictTimeout, cfg.MaxWait, cfg.MaxWaiters = 0, -1, -1, 0
+	_, err := httpapi.New(cfg.httpConfig, httpapi.Deps{})
+	for _, want := range []string{"MaxBodyBytes", "PredictTimeout", "Jobs"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("expected %s to be named: %v", want, err)
 		}
 	}
-	if _, err := httpapi.New(httpapi.DefaultConfig(), r.deps); err == nil || !strings.Contains(err.Error(), "metrics") {
+	_, err = gateway.New(cfg.jobsConfig, gateway.Deps{Models: r.models, Ready: []gateway.Check{{}}})
+	for _, want := range []string{"MaxWait", "MaxWaiters", "Submitter", "Results", "Queue", "check 0"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("expected %s to be named: %v", want, err)
+		}
+	}
+	if _, err := gateway.New(gateway.DefaultConfig(), r.deps.jobsDeps); err == nil || !strings.Contains(err.Error(), "metrics") {
+		t.Errorf("expected metrics that are registered twice to be refused: %v", err)
+	}
+	if _, err := httpapi.New(httpapi.DefaultConfig(), httpapi.Deps{Jobs: r.jobs, Registerer: r.reg}); err == nil || !strings.Contains(err.Error(), "metrics") {
 		t.Errorf("expected metrics that are registered twice to be refused: %v", err)
 	}
 }
 
 func TestServerOutlastsTheWaits(t *testing.T) {
-	cfg := httpapi.DefaultConfig()
-	cfg.MaxWait, cfg.PredictTimeout = 10*time.Minute, 20*time.Minute
-	s := httpapi.NewServer(cfg, http.NotFoundHandler(), nil)
+	var cfg *config
+	r := newRig(t, func(c *config, _ *deps) {
+		c.MaxWait, c.PredictTimeout = 10*time.Minute, 20*time.Minute
+		cfg = c
+	})
+	s := r.api.Server()
 	if s.WriteTimeout <= cfg.PredictTimeout || s.ReadTimeout <= cfg.PredictTimeout {
 		t.Errorf("WriteTimeout %s, ReadTimeout %s: a wait of %s would be cut", s.WriteTimeout, s.ReadTimeout, cfg.PredictTimeout)
 	}

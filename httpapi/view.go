@@ -4,44 +4,45 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
 
 // sendJob answers with a job. One that is not finished says when to ask again.
-func (a *API) sendJob(ctx context.Context, w *response, status int, v *jobView) {
-	if !v.state.Terminal() {
-		a.foresee(ctx, v)
-		a.retryAfter(w.Header(), a.again(v))
+func (a *API) sendJob(ctx context.Context, w *response, status int, v *gateway.Job) {
+	if !v.State.Terminal() {
+		a.jobs.Foresee(ctx, v)
+		a.retryAfter(w.Header(), v.Again())
 	}
 	sendJSON(w, status, appendJob(make([]byte, 0, sizeHint(v)), v))
 }
 
 // sizeHint estimates the JSON of a job, in bytes.
-func sizeHint(v *jobView) int {
+func sizeHint(v *gateway.Job) int {
 	n := 512
-	if v.result != nil {
-		for i := range v.result.Outputs {
-			n += 3*len(v.result.Outputs[i].Data) + 128
+	if v.Result != nil {
+		for i := range v.Result.Outputs {
+			n += 3*len(v.Result.Outputs[i].Data) + 128
 		}
 	}
 	return n
 }
 
 // appendJob appends the JSON of a job; what does not apply is left out.
-func appendJob(b []byte, v *jobView) []byte {
+func appendJob(b []byte, v *gateway.Job) []byte {
 	o := object{b: append(b, '{')}
-	o.string("id", v.ticket.String())
-	o.string("status", v.state.String())
-	r := v.result
+	o.string("id", v.Ticket.String())
+	o.string("status", v.State.String())
+	r := v.Result
 	if r == nil {
-		o.text("model", v.model)
-		o.text("model_version", v.version)
-		o.time("created_at", v.created)
-		if v.placed {
-			o.int("position", v.ahead)
+		o.text("model", v.Model)
+		o.text("model_version", v.Version)
+		o.time("created_at", v.Created)
+		if v.Placed {
+			o.int("position", v.Ahead)
 		}
-		if v.timed {
-			o.int("eta_ms", int(v.eta.Milliseconds()))
+		if v.Timed {
+			o.int("eta_ms", int(v.ETA.Milliseconds()))
 		}
 		return o.end()
 	}
@@ -65,7 +66,7 @@ func appendJob(b []byte, v *jobView) []byte {
 	}
 	if r.Error != nil {
 		o.key("error")
-		o.b = appendProblem(o.b, problemOf(r.Error))
+		o.b = appendProblem(o.b, gateway.ProblemOf(r.Error))
 	}
 	appendTimings(&o, r)
 	return o.end()

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sheafml/sheaf/httpapi"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/resultstore"
@@ -56,7 +56,7 @@ func TestWaitForms(t *testing.T) {
 // Two shims share the queue and the store: a job submitted at one is waited for at the other, and a notice wakes it.
 func TestNoticeWakesWaitersOfEveryReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := func(c *httpapi.Config, _ *httpapi.Deps) { c.PollInterval = time.Hour }
+		slow := func(c *config, _ *deps) { c.PollInterval = time.Hour }
 		one := newRig(t, slow)
 		two := newRigOn(t, one.queue, one.store, slow)
 		ticket := one.submit(t)
@@ -85,10 +85,10 @@ func TestLostNoticeIsMadeUpFor(t *testing.T) {
 		start := time.Now()
 		r.settle(t, ticket, job.Result{State: job.Succeeded})
 		a := <-answer
-		if took := time.Since(start); a.str("status") != "succeeded" || took > httpapi.DefaultConfig().PollInterval {
+		if took := time.Since(start); a.str("status") != "succeeded" || took > gateway.DefaultConfig().PollInterval {
 			t.Errorf("after %s: %s", took, a.body)
 		}
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_http_wakeups_total{by="poll"} 1`) {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, `sheaf_gateway_wakeups_total{by="poll"} 1`) {
 			t.Error("the metrics do not count the lost notice")
 		}
 	})
@@ -97,7 +97,7 @@ func TestLostNoticeIsMadeUpFor(t *testing.T) {
 // The job finishes, and its notice comes, while the look-up of a request that is about to wait is under way.
 func TestFinishDuringTheLookUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.PollInterval = time.Hour })
+		r := newRig(t, func(c *config, _ *deps) { c.PollInterval = time.Hour })
 		ticket := r.submit(t)
 		r.queue.onLocate = func() {
 			r.queue.onLocate = nil
@@ -120,7 +120,7 @@ func TestFinishDuringTheLookUp(t *testing.T) {
 
 // eager finishes every job before its submitter has the ticket.
 type eager struct {
-	httpapi.Submitter
+	gateway.Submitter
 	finish func(t job.Ticket)
 }
 
@@ -136,7 +136,7 @@ func (e *eager) Submit(ctx context.Context, r producer.Request) (producer.Submis
 func TestFinishBeforeTheTicketIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		quick := &eager{}
-		r := newRig(t, func(c *httpapi.Config, d *httpapi.Deps) {
+		r := newRig(t, func(c *config, d *deps) {
 			c.PollInterval = time.Hour
 			quick.Submitter = d.Submitter
 			d.Submitter = quick
@@ -155,7 +155,7 @@ func TestFinishBeforeTheTicketIsKnown(t *testing.T) {
 
 func TestWaitersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *httpapi.Config, _ *httpapi.Deps) { c.MaxWaiters = 2 })
+		r := newRig(t, func(c *config, _ *deps) { c.MaxWaiters = 2 })
 		ticket := r.submit(t)
 		ctx, leave := context.WithCancel(t.Context())
 		first, second := r.longPoll(t, ctx, ticket, "30s"), r.longPoll(t, t.Context(), ticket, "30s")
@@ -185,7 +185,7 @@ func TestWaitersAreBounded(t *testing.T) {
 			t.Errorf("status %d after a seat was freed: %s", a.status, a.body)
 		}
 		<-second
-		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, "sheaf_http_waiters 0") {
+		if m := r.call(t, "GET", "/metrics", ""); !strings.Contains(m.body, "sheaf_gateway_waiters 0") {
 			t.Error("seats are still taken")
 		}
 	})
@@ -216,7 +216,7 @@ func TestHangUpFreesTheSeat(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		if m := r.call(t, "GET", "/metrics", ""); strings.Contains(m.body, `route="/v1/jobs/{id}",status="gone"} 1`) && strings.Contains(m.body, "sheaf_http_waiters 0") {
+		if m := r.call(t, "GET", "/metrics", ""); strings.Contains(m.body, `route="/v1/jobs/{id}",status="gone"} 1`) && strings.Contains(m.body, "sheaf_gateway_waiters 0") {
 			return
 		}
 		select {
@@ -236,7 +236,7 @@ func TestCloseAnswersWaiters(t *testing.T) {
 		go func() { predicted <- r.call(t, "POST", "/v1/models/digits/predict", oneRow) }()
 		synctest.Wait()
 		start := time.Now()
-		r.api.Close()
+		r.jobs.Close()
 		if a := <-answer; a.status != 200 || a.str("status") != "queued" || time.Since(start) != 0 {
 			t.Errorf("after %s: %s", time.Since(start), a.body)
 		}
@@ -254,7 +254,7 @@ func TestCloseAnswersWaiters(t *testing.T) {
 
 // flaky is a store that fails on demand and counts the look-ups.
 type flaky struct {
-	httpapi.Results
+	gateway.Results
 	mu      sync.Mutex
 	err     error
 	lookups []int // how many IDs each had
@@ -279,7 +279,7 @@ func (f *flaky) set(err error) {
 func TestWaiterOutlastsAFailingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store *flaky
-		r := newRig(t, func(_ *httpapi.Config, d *httpapi.Deps) { store = &flaky{Results: d.Results}; d.Results = store })
+		r := newRig(t, func(_ *config, d *deps) { store = &flaky{Results: d.Results}; d.Results = store })
 		ticket := r.submit(t)
 		answer := r.longPoll(t, t.Context(), ticket, "30s")
 		synctest.Wait()
@@ -303,7 +303,7 @@ func TestWaiterOutlastsAFailingStore(t *testing.T) {
 func TestLookUpsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store *flaky
-		r := newRig(t, func(c *httpapi.Config, d *httpapi.Deps) {
+		r := newRig(t, func(c *config, d *deps) {
 			c.PollInterval = time.Hour
 			store = &flaky{Results: d.Results}
 			d.Results = store

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -15,23 +18,24 @@ import (
 
 // apiSettings are those of the HTTP API and of the producer behind it.
 type apiSettings struct {
-	httpapi.Config
+	http   httpapi.Config
+	jobs   gateway.Config
 	submit producer.Config
 }
 
 // apiFlags adds the settings of the HTTP API.
 func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
-	s := &apiSettings{httpapi.DefaultConfig(), producer.DefaultConfig()}
-	cfg, submit := &s.Config, &s.submit
+	s := &apiSettings{httpapi.DefaultConfig(), gateway.DefaultConfig(), producer.DefaultConfig()}
+	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
 	fs := cmd.Flags()
 	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
-	fs.DurationVar(&cfg.MaxWait, "max-wait", cfg.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
+	fs.DurationVar(&jobs.MaxWait, "max-wait", jobs.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
 	fs.DurationVar(&cfg.PredictTimeout, "predict-timeout", cfg.PredictTimeout, "how long /predict waits for its answer")
-	fs.IntVar(&cfg.MaxWaiters, "max-waiters", cfg.MaxWaiters, "requests that may wait at the same time")
-	fs.DurationVar(&cfg.SubmitTimeout, "submit-timeout", cfg.SubmitTimeout, "how long a submit may take while NATS is out of reach")
-	fs.DurationVar(&cfg.LookupTimeout, "lookup-timeout", cfg.LookupTimeout, "how long a look-up or a cancel may take")
+	fs.IntVar(&jobs.MaxWaiters, "max-waiters", jobs.MaxWaiters, "requests that may wait at the same time")
+	fs.DurationVar(&jobs.SubmitTimeout, "submit-timeout", jobs.SubmitTimeout, "how long a submit may take while NATS is out of reach")
+	fs.DurationVar(&jobs.LookupTimeout, "lookup-timeout", jobs.LookupTimeout, "how long a look-up or a cancel may take")
 	fs.DurationVar(&cfg.BodyTimeout, "body-timeout", cfg.BodyTimeout, "how long a client may take to send its body")
-	fs.DurationVar(&cfg.PollInterval, "poll-interval", cfg.PollInterval, "how often waiting requests are looked up in case a notice was lost")
+	fs.DurationVar(&jobs.PollInterval, "poll-interval", jobs.PollInterval, "how often waiting requests are looked up in case a notice was lost")
 	fs.IntVar(&submit.MaxSubmits, "max-submits", submit.MaxSubmits, "submits that may be in hand at the same time; those beyond are answered 503 at once")
 	fs.Float64Var(&submit.DeadlineMargin, "deadline-margin", submit.DeadlineMargin, "how many times the expected wait of a job must fit before its deadline, or it is refused; 0 refuses none")
 	fs.DurationVar(&cfg.RetryAfter, "retry-after", cfg.RetryAfter, "the least that Retry-After says")
@@ -44,7 +48,7 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 
 // api is the HTTP shim, put together.
 type api struct {
-	cfg      httpapi.Config
+	jobs     *gateway.Gateway
 	handler  *httpapi.API
 	models   *model.Catalog
 	listener net.Listener
@@ -73,16 +77,32 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
-	cfg.AdminLocal = loopback(addr)
-	cfg.Version = version
-	cfg.Limits = on.limits
-	cfg.MaxBodyBytes = int64(on.limits.MaxBytes)
-	handler, err := httpapi.New(cfg.Config, httpapi.Deps{
-		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q, Operator: q,
-		Ready: []httpapi.Check{
+	cfg.http.AdminLocal = loopback(addr)
+	cfg.http.AdminTimeout = 2 * cfg.jobs.LookupTimeout
+	cfg.http.Version = version
+	cfg.http.Limits = on.limits
+	cfg.http.MaxBodyBytes = int64(on.limits.MaxBytes)
+	if err := errors.Join(cfg.jobs.Validate(), cfg.http.Validate()); err != nil {
+		return nil, withCode(exitUsage, byFlag(fmt.Errorf("HTTP API settings: %w", err)))
+	}
+	jobs, err := gateway.New(cfg.jobs, gateway.Deps{
+		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q,
+		Ready: []gateway.Check{
 			{Name: "nats", Run: q.Ready},
 			{Name: "results", Run: on.results.Ping},
 		},
+		Logger: on.logger, Registerer: on.registry, Reach: on.reach,
+	})
+	if err != nil {
+		return nil, withCode(exitUsage, byFlag(err))
+	}
+	defer func() {
+		if err != nil {
+			jobs.Close()
+		}
+	}()
+	handler, err := httpapi.New(cfg.http, httpapi.Deps{
+		Jobs: jobs, Operator: q,
 		Logger: on.logger, Registerer: on.registry, Gatherer: on.registry, Reach: on.reach,
 	})
 	if err != nil {
@@ -90,10 +110,9 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	}
 	listener, err := listen(ctx, "addr", addr)
 	if err != nil {
-		handler.Close()
 		return nil, err
 	}
-	return &api{cfg: cfg.Config, handler: handler, models: models, listener: listener, stop: func() { stop(); _ = submitter.Close() }}, nil
+	return &api{jobs: jobs, handler: handler, models: models, listener: listener, stop: func() { stop(); _ = submitter.Close() }}, nil
 }
 
 // waitersGrace is how long after SIGTERM those who wait for a result may go on: most have it by then. The others are
@@ -103,9 +122,9 @@ const waitersGrace = time.Second
 // run serves until ctx ends and requests in flight are answered or the drain time is over.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
-	defer a.handler.Close()
+	defer a.jobs.Close()
 	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(min(waitersGrace, drain/2), a.handler.Close)
+		time.AfterFunc(min(waitersGrace, drain/2), a.jobs.Close)
 	})()
-	return serveUntil(ctx, httpapi.NewServer(a.cfg, a.handler.Handler(), logger), a.listener, drain, logger)
+	return serveUntil(ctx, a.handler.Server(), a.listener, drain, logger)
 }

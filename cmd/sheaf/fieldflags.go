@@ -26,6 +26,7 @@ func byFlag(err error) error {
 		"MaxWait", "--max-wait",
 		"PredictTimeout", "--predict-timeout",
 		"SubmitTimeout", "--submit-timeout",
+		"AdminTimeout", "--lookup-timeout",
 		"LookupTimeout", "--lookup-timeout",
 		"BodyTimeout", "--body-timeout",
 		"PollInterval", "--poll-interval",

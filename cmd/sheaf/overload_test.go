@@ -99,7 +99,7 @@ func TestMoreSubmitsThanPlaces(t *testing.T) {
 		w.accepted[decodeJob(t, o.body).ID] = o.row
 	}
 	w.finish(t)
-	if n := metric(t, w.api, "sheaf_http_submits_total", `outcome="busy"`); int(n) != busy {
+	if n := metric(t, w.api, "sheaf_gateway_submits_total", `outcome="busy"`); int(n) != busy {
 		t.Errorf("the metrics count %v busy answers, there were %d", n, busy)
 	}
 }
@@ -162,7 +162,7 @@ func TestDeadlineOutOfReach(t *testing.T) {
 	} else {
 		open = append(open, decodeJob(t, a.body).ID)
 	}
-	if n := metric(t, w.api, "sheaf_http_submits_total", `outcome="too_late"`); n != 1 {
+	if n := metric(t, w.api, "sheaf_gateway_submits_total", `outcome="too_late"`); n != 1 {
 		t.Errorf("the metrics count %v jobs that were too late, there was one", n)
 	}
 	for _, id := range open {

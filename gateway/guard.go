@@ -1,4 +1,4 @@
-package httpapi
+package gateway
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func guarded[T any](g *guard, call func() (T, error)) (T, error) {
 
 // refusal is what a call is told while the circuit is open.
 func (g *guard) refusal() error {
-	return &problem{code: codeUnavailable, busy: true, detail: g.what + " is out of reach; try again later"}
+	return &Problem{Code: CodeUnavailable, Busy: true, Detail: g.what + " is out of reach; try again later"}
 }
 
 // suspect has the dependency probed, unless it is being probed already.

@@ -1,4 +1,4 @@
-package httpapi
+package gateway
 
 import (
 	"context"
@@ -52,14 +52,14 @@ func newWaiters(ctx context.Context, cancel context.CancelFunc, results *results
 }
 
 // take returns a seat, or a problem if all are taken or the API is closed.
-func (w *waiters) take() (*seat, *problem) {
+func (w *waiters) take() (*seat, *Problem) {
 	if w.isClosed() {
-		return nil, &problem{code: codeUnavailable, busy: true, detail: "this server is going down; try again"}
+		return nil, &Problem{Code: CodeUnavailable, Busy: true, Detail: "this server is going down; try again"}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.count >= w.limit {
-		return nil, &problem{code: codeTooManyWaiters, busy: true, detail: "as many requests as allowed wait for results already; try again later"}
+		return nil, &Problem{Code: CodeTooManyWaiters, Busy: true, Detail: "as many requests as allowed wait for results already; try again later"}
 	}
 	w.count++
 	w.metrics.waiters.Set(float64(w.count))

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/producer"
+)
+
+// metrics counts what the gateway does. Without a registerer it counts for nobody. Every label has few values, whatever
+// clients send.
+type metrics struct {
+	submits *prometheus.CounterVec // outcome
+	waiters prometheus.Gauge
+	wakeups *prometheus.CounterVec // by
+	// concluded counts the records that the gateway has written: canceled, and expired without a worker's doing.
+	concluded   *prometheus.CounterVec // outcome
+	unreachable *prometheus.GaugeVec   // what
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	name := func(n string) string { return prometheus.BuildFQName("sheaf", "gateway", n) }
+	m := &metrics{
+		submits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, busy, too_late, unavailable, gone, error.",
+		}, []string{"outcome"}),
+		waiters: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: name("waiters"), Help: "Requests that wait for a result.",
+		}),
+		wakeups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("wakeups_total"), Help: "Waiters that were given a result, by what found it: notice, or poll where the notice did not come.",
+		}, []string{"by"}),
+		concluded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("concluded_jobs_total"), Help: "Jobs that the API itself has ended, by outcome: canceled, expired.",
+		}, []string{"outcome"}),
+		unreachable: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: name("unreachable"), Help: "1 while a dependency counts as out of reach and calls of it are refused at once.",
+		}, []string{"what"}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.submits, m.waiters, m.wakeups, m.concluded, m.unreachable} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register the gateway's metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) submitted(duplicate bool, err error) {
+	outcome := "error"
+	var e *job.Error
+	var p *Problem
+	switch {
+	case err == nil && duplicate:
+		outcome = "duplicate"
+	case err == nil:
+		outcome = "accepted"
+	case errors.As(err, &e):
+		outcome = submitOutcome(e.Code)
+	case errors.As(err, &p):
+		outcome = submitOutcome(p.Code)
+	case errors.Is(err, ErrClientGone):
+		outcome = "gone"
+	case errors.Is(err, producer.ErrBusy):
+		outcome = "busy"
+	case errors.Is(err, producer.ErrTooLate):
+		outcome = "too_late"
+	case errors.Is(err, producer.ErrTenantFull):
+		outcome = "tenant_full"
+	case errors.Is(err, producer.ErrTooLarge):
+		outcome = "too_large"
+	case errors.Is(err, producer.ErrFull):
+		outcome = "full"
+	case outOfReach(err):
+		outcome = "unavailable"
+	}
+	m.submits.WithLabelValues(outcome).Inc()
+}
+
+func submitOutcome(code job.Code) string {
+	switch code {
+	case job.CodeMalformed, job.CodeInvalid, CodeMediaType, CodeSlowBody, CodeUnsupported:
+		return "refused"
+	case job.CodeUnknownModel:
+		return "unknown_model"
+	case job.CodeTooLarge:
+		return "too_large"
+	case CodeUnavailable, CodeTooManyWaiters:
+		return "unavailable"
+	default:
+		return "error"
+	}
+}
