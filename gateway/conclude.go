@@ -56,7 +56,7 @@ func (g *Gateway) conclude(ctx context.Context, tenant string, v *Job, state job
 	}
 	record := job.AppendRecord(nil, &job.Result{
 		ID: v.Ticket.ID, State: state, Tenant: v.Tenant, Model: v.Model, Version: v.Version,
-		Error: why, CreatedAt: v.Created, FinishedAt: time.Now(), Token: token,
+		Fingerprint: v.Fingerprint, Error: why, CreatedAt: v.Created, FinishedAt: time.Now(), Token: token,
 	})
 	outcomes, err := g.results.Finish(ctx, []resultstore.Entry{{ID: v.Ticket.ID, Record: record, TTL: g.ttl(v.Model)}})
 	if err == nil && len(outcomes) != 1 {

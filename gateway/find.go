@@ -25,6 +25,7 @@ type Job struct {
 	Placed         bool      // Ahead is known
 	ETA            time.Duration
 	Timed          bool // ETA is known
+	Fingerprint    uint64
 }
 
 // overdue reports whether the deadline of an unfinished job has passed.
@@ -89,6 +90,9 @@ func view(tenant string, t job.Ticket, record []byte) (*Job, error) {
 	if tenant != "" && result.Tenant != tenant {
 		return nil, unknownJob(t)
 	}
+	if job.Clash(t.Fingerprint, result.Fingerprint) {
+		return nil, keyReused()
+	}
 	return &Job{Ticket: t, State: result.State, Result: &result}, nil
 }
 
@@ -97,8 +101,11 @@ func (g *Gateway) pending(tenant string, t job.Ticket, loc job.Location) (*Job, 
 	if tenant != "" && loc.Tenant != tenant {
 		return nil, unknownJob(t)
 	}
+	if job.Clash(t.Fingerprint, loc.Fingerprint) {
+		return nil, keyReused()
+	}
 	v := &Job{
-		Ticket: t, State: loc.State, Tenant: loc.Tenant, Model: loc.Model,
+		Ticket: t, State: loc.State, Fingerprint: loc.Fingerprint, Tenant: loc.Tenant, Model: loc.Model,
 		Ahead: loc.Ahead, Placed: loc.State == job.Queued, Created: loc.CreatedAt, Deadline: loc.Deadline,
 	}
 	if v.Created.IsZero() {
@@ -117,6 +124,15 @@ func createdAt(id job.ID) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(u.Time().UnixTime())
+}
+
+// keyReused is for who holds a ticket of a request that came under a key which had been used for another: the job under
+// its ID is the other's, and so is the answer.
+func keyReused() *Problem {
+	return &Problem{
+		Code: CodeKeyReused, Field: "Idempotency-Key",
+		Detail: "the key was used before, for another request: expected a key of its own for each request",
+	}
 }
 
 func unknownJob(t job.Ticket) *Problem {

@@ -66,6 +66,8 @@ func (m *metrics) submitted(duplicate bool, err error) {
 		outcome = submitOutcome(p.Code)
 	case errors.Is(err, ErrClientGone):
 		outcome = "gone"
+	case errors.Is(err, producer.ErrKeyReused):
+		outcome = submitOutcome(CodeKeyReused)
 	case errors.Is(err, producer.ErrBusy):
 		outcome = "busy"
 	case errors.Is(err, producer.ErrTooLate):
@@ -84,7 +86,7 @@ func (m *metrics) submitted(duplicate bool, err error) {
 
 func submitOutcome(code job.Code) string {
 	switch code {
-	case job.CodeMalformed, job.CodeInvalid, CodeMediaType, CodeSlowBody, CodeUnsupported:
+	case job.CodeMalformed, job.CodeInvalid, CodeKeyReused, CodeMediaType, CodeSlowBody, CodeUnsupported:
 		return "refused"
 	case job.CodeUnknownModel:
 		return "unknown_model"

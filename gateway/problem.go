@@ -89,6 +89,8 @@ func ProblemOf(err error) *Problem {
 		return &Problem{Code: e.Code, Field: e.Field, Detail: e.Detail}
 	case errors.Is(err, producer.ErrTenantFull):
 		return &Problem{Code: CodeTenantFull, Busy: true, Detail: "too many jobs of this tenant wait for this model; try again later"}
+	case errors.Is(err, producer.ErrKeyReused):
+		return keyReused()
 	case errors.Is(err, producer.ErrTooLarge):
 		return &Problem{Code: job.CodeTooLarge, Detail: "the job is larger than the queue takes in one message; split it into several jobs"}
 	case errors.Is(err, producer.ErrFull):

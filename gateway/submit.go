@@ -43,13 +43,7 @@ func (g *Gateway) Submit(ctx context.Context, s *Submission, wait time.Duration)
 		// JetStream forgets keys sooner than the record does: the job may be finished although this looked like the first.
 		v, err = g.refresh(ctx, s, v)
 	}
-	if err == nil {
-		err = s.clash(v)
-	}
-	if err != nil {
-		return nil, waited, err
-	}
-	return v, waited, nil
+	return v, waited, err
 }
 
 // Ask submits a job and waits for its result for as long as wait says, MaxWait or not. The job that it returns need not
@@ -75,9 +69,6 @@ func (g *Gateway) Ask(ctx context.Context, s *Submission, wait time.Duration) (*
 		if ctx.Err() != nil {
 			g.abandon(ctx, s, v)
 		}
-		return nil, err
-	}
-	if err := s.clash(now); err != nil {
 		return nil, err
 	}
 	if !now.State.Terminal() {
@@ -107,8 +98,8 @@ func (g *Gateway) accept(ctx context.Context, s *Submission) error {
 		s.Ticket, s.Created, s.Deadline, s.Duplicate, s.Info = sub.Ticket, sub.CreatedAt, sub.Deadline, sub.Duplicate, sub.Info
 	case ctx.Err() != nil:
 		return ErrClientGone
-	case g.repeats(ctx, s, err):
-		s.Ticket, s.Duplicate = job.Ticket{ID: job.DerivedID(s.Request.Tenant, s.Request.IdempotencyKey)}, true
+	case s.Request.IdempotencyKey != "" && g.repeats(ctx, sub.Ticket, err):
+		s.Ticket, s.Duplicate = sub.Ticket, true
 	default:
 		return err
 	}
@@ -117,15 +108,12 @@ func (g *Gateway) accept(ctx context.Context, s *Submission) error {
 
 // repeats reports whether a submit that the queue has no room for is that of a job which is finished already: its answer
 // needs no room.
-func (g *Gateway) repeats(ctx context.Context, s *Submission, err error) bool {
-	if s.Request.IdempotencyKey == "" {
-		return false
-	}
+func (g *Gateway) repeats(ctx context.Context, t job.Ticket, err error) bool {
 	for _, full := range []error{producer.ErrTenantFull, producer.ErrFull, producer.ErrTooLate} {
 		if errors.Is(err, full) {
 			ctx, cancel := context.WithTimeout(ctx, g.cfg.LookupTimeout)
 			defer cancel()
-			records, err := g.results.Get(ctx, job.DerivedID(s.Request.Tenant, s.Request.IdempotencyKey))
+			records, err := g.results.Get(ctx, t.ID)
 			return err == nil && len(records) == 1 && records[0] != nil
 		}
 	}
@@ -138,18 +126,6 @@ func (s *Submission) job() *Job {
 		Ticket: s.Ticket, State: job.Queued, Tenant: s.Request.Tenant, Model: s.Request.Model, Version: s.Request.Version,
 		Created: s.Created, Deadline: s.Deadline,
 	}
-}
-
-// clash refuses an answer that is another request's: its Idempotency-Key was used for a job of another model.
-func (s *Submission) clash(v *Job) error {
-	name := v.Model
-	if v.Result != nil {
-		name = v.Result.Model
-	}
-	if s.Request.IdempotencyKey == "" || name == s.Request.Model {
-		return nil
-	}
-	return job.Invalidf("Idempotency-Key", "the key was used before, for a job of another model: expected a key of its own for each request")
 }
 
 // abandon cancels a job that nobody will ask for: its client has left and was never told the id. A client with an

@@ -53,6 +53,8 @@ func (g *Gateway) sure(ctx context.Context, s *Submission, v, now *Job, err erro
 			now.Version, now.Created = v.Version, v.Created
 		}
 		return now, nil
+	case ProblemOf(err).Code == CodeKeyReused:
+		return nil, err
 	case s.Request.IdempotencyKey == "":
 		g.log.LogAttrs(ctx, slog.LevelDebug, "cannot look up an accepted job", slog.String("job", s.Ticket.String()), slog.String("error", err.Error()))
 		return v, nil

@@ -132,6 +132,11 @@ var problemTypes = [...]problemType{
 			"count says how many there are now. Look again, and confirm that.",
 	},
 	{
+		gateway.CodeKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another request",
+		"A request with an Idempotency-Key that was used before is the same job, so it has to ask for the same: model, version, " +
+			"inputs, outputs and parameters. Send another request under a key of its own.",
+	},
+	{
 		gateway.CodeUnsupported, http.StatusBadRequest, "The server does not do this",
 		"The Open Inference Protocol, or a server that speaks it, knows what the request asks for, but Sheaf does not: " +
 			"sequences, classification, shared memory, or loading models over HTTP. detail says what to do instead.",

@@ -66,10 +66,11 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 		return job.Ticket{}, false, q.publishErr
 	}
 	if t, ok := q.byKey[j.ID]; ok {
+		t.Fingerprint = j.Fingerprint
 		return t, true, nil
 	}
 	q.seq++
-	t := job.Ticket{ID: j.ID, Lane: j.Lane, Seq: q.seq}
+	t := job.Ticket{ID: j.ID, Lane: j.Lane, Seq: q.seq, Fingerprint: j.Fingerprint}
 	q.byKey[j.ID] = t
 	q.waiting = append(q.waiting, &message{ticket: t, job: *j, state: job.Queued})
 	if q.onPublish != nil {
@@ -84,7 +85,7 @@ func (q *memQueue) PublishSheaf(context.Context, []*job.Job) ([]job.Ticket, erro
 }
 
 func (q *memQueue) find(t job.Ticket) int {
-	return slices.IndexFunc(q.waiting, func(m *message) bool { return m.ticket == t })
+	return slices.IndexFunc(q.waiting, func(m *message) bool { return m.ticket.ID == t.ID && m.ticket.Seq == t.Seq })
 }
 
 func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error) {
@@ -101,7 +102,7 @@ func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error)
 		return job.Location{}, job.ErrNotFound
 	}
 	j := &q.waiting[i].job
-	loc := job.Location{State: job.Running, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline}
+	loc := job.Location{State: job.Running, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Fingerprint: j.Fingerprint}
 	if q.waiting[i].state == job.Running {
 		return loc, nil
 	}
@@ -349,7 +350,7 @@ func int64s(name string, shape []int64, values ...int64) job.Tensor {
 // settle does what a worker does at the end of a job: record, notice, ack.
 func (r *rig) settle(t testing.TB, ticket job.Ticket, res job.Result) bool {
 	t.Helper()
-	res.ID = ticket.ID
+	res.ID, res.Fingerprint = ticket.ID, ticket.Fingerprint
 	if res.Tenant == "" {
 		res.Tenant = job.DefaultTenant
 	}

@@ -70,6 +70,8 @@ func TestTicketRoundTrip(t *testing.T) {
 	}{
 		{job.Ticket{ID: id}, uuidA},
 		{job.Ticket{ID: id, Seq: 1}, uuidA + ".i1-0"},
+		{job.Ticket{ID: id, Seq: 1, Fingerprint: 1<<64 - 1}, uuidA + ".i1-0-ffffffffffffffff"},
+		{job.Ticket{ID: id, Seq: 1, Index: 2, Fingerprint: 0xa}, uuidA + ".i1-2-a"},
 		{job.Ticket{ID: id, Lane: job.Bulk, Seq: 4821, Index: 3}, uuidA + ".b4821-3"},
 		{job.Ticket{ID: id, Seq: 1<<64 - 1, Index: 1<<20 - 1}, uuidA + ".i18446744073709551615-1048575"},
 	}
@@ -86,7 +88,7 @@ func TestTicketRoundTrip(t *testing.T) {
 func TestParseTicketThatIsRefused(t *testing.T) {
 	for _, tail := range []string{
 		".", ".i", ".i1", ".i1-", ".i-1", ".i0-0", ".x1-0", ".I1-0", ".i01-0", ".i1-00", ".i+1-0", ".i1--1", ".i1-0 ", ".i1-0.",
-		".i18446744073709551616-0", ".i1-1048576", ".i1-99999999999999999999", ".i１-0",
+		".i18446744073709551616-0", ".i1-1048576", ".i1-99999999999999999999", ".i１-0", ".i1-0-", ".i1-0-0", ".i1-0-0a", ".i1-0-A", ".i1-0-1ffffffffffffffff", ".i1-0-1-2",
 	} {
 		if got, err := job.ParseTicket(uuidA + tail); err == nil {
 			t.Errorf("%q was read as %+v", uuidA+tail, got)

@@ -33,6 +33,8 @@ type Job struct {
 	TraceParent string
 	// Idempotent says that the ID derives from an Idempotency-Key: the job travels in a message of its own.
 	Idempotent bool
+	// Fingerprint is that of the request, for a job with an Idempotency-Key; 0 is none.
+	Fingerprint uint64
 }
 
 // Parameter is one request parameter of the Open Inference Protocol. Value is a bool, int64, float64 or string.
@@ -58,6 +60,8 @@ type Result struct {
 	CreatedAt  time.Time // millisecond precision
 	FinishedAt time.Time // millisecond precision
 	Timings    Timings
+	// Fingerprint is the job's, if it has one.
+	Fingerprint uint64
 	// Token names the attempt that wrote the record, so that a writer knows its own record again.
 	Token uint64
 }
@@ -79,6 +83,8 @@ type Location struct {
 	Deadline time.Time
 	// Ahead is how many messages of the lane stand before the job's, at most; 0 when it is running.
 	Ahead int
+	// Fingerprint is the job's, if it has one.
+	Fingerprint uint64
 }
 
 // ErrNotFound says that the queue or the result store holds nothing under the ID.

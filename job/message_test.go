@@ -82,9 +82,9 @@ func TestMessageID(t *testing.T) {
 			if id := got[0].Job.ID; !job.ContainsJob(env, id, 0) || job.ContainsJob(env, id, 1) || job.ContainsJob(env, job.ID{9}, 0) {
 				t.Error("ContainsJob disagrees with DecodeMessage")
 			}
-			created, deadline, ok := job.PeekJob(env, got[0].Job.ID, 0)
-			if one := got[0].Job; !ok || !created.Equal(one.CreatedAt) || !deadline.Equal(one.Deadline) {
-				t.Errorf("PeekJob says %v, %v, %v; DecodeMessage %v, %v", created, deadline, ok, one.CreatedAt, one.Deadline)
+			p, ok := job.PeekJob(env, got[0].Job.ID, 0)
+			if one := got[0].Job; !ok || !p.CreatedAt.Equal(one.CreatedAt) || !p.Deadline.Equal(one.Deadline) {
+				t.Errorf("PeekJob says %+v, %v; DecodeMessage %v, %v", p, ok, one.CreatedAt, one.Deadline)
 			}
 		})
 	}

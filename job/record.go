@@ -32,6 +32,8 @@ const (
 	recordBatchRows = 14
 	recordToken     = 15
 
+	recordFingerprint = 17
+
 	errorCode   = 1
 	errorField  = 2
 	errorDetail = 3
@@ -71,11 +73,8 @@ func AppendRecord(dst []byte, r *Result) []byte {
 	b = appendMicros(b, recordBatchWait, r.Timings.BatchWait)
 	b = appendMicros(b, recordInfer, r.Timings.Infer)
 	b = appendInt(b, recordBatchRows, r.Timings.BatchRows)
-	if r.Token != 0 {
-		b = protowire.AppendTag(b, recordToken, protowire.Fixed64Type)
-		b = protowire.AppendFixed64(b, r.Token)
-	}
-	return b
+	b = appendFixed64(b, recordToken, r.Token)
+	return appendFixed64(b, recordFingerprint, r.Fingerprint)
 }
 
 // DecodeRecord is the inverse of AppendRecord. Output tensors alias record.
@@ -146,6 +145,8 @@ func (d *recordDecoder) field(f *fieldReader) *Error {
 		r.Timings.BatchRows = int(uint32(f.num)) //nolint:gosec // as above
 	case recordToken<<3 | wireFixed64:
 		r.Token = f.num
+	case recordFingerprint<<3 | wireFixed64:
+		r.Fingerprint = f.num
 	}
 	return nil
 }
@@ -209,4 +210,13 @@ func setMicros(d *time.Duration, field string, us uint64) *Error {
 	}
 	*d = time.Duration(us) * time.Microsecond
 	return nil
+}
+
+// appendFixed64 appends a fixed64 field, and nothing for 0.
+func appendFixed64(b []byte, num protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	b = protowire.AppendTag(b, num, protowire.Fixed64Type)
+	return protowire.AppendFixed64(b, v)
 }

@@ -23,6 +23,7 @@ const (
 	jobOutputs     = 9
 	jobParameters  = 10
 	jobIdempotent  = 11
+	jobFingerprint = 13
 )
 
 // AppendJob appends j, as one `jobs` field of sheaf.v1.Sheaf, to dst. The concatenation of such fields is a sheaf.
@@ -54,6 +55,7 @@ func AppendJob(dst []byte, j *Job) []byte {
 	if j.Idempotent {
 		b = appendUint(b, jobIdempotent, 1)
 	}
+	b = appendFixed64(b, jobFingerprint, j.Fingerprint)
 	return endMessage(b, start, hint)
 }
 
@@ -113,6 +115,8 @@ func (d *sheafDecoder) job(b []byte, out *Decoded) bool {
 			fail(addParameter(&j.Parameters, f.bytes, &d.names))
 		case jobIdempotent<<3 | wireVarint:
 			j.Idempotent = f.num != 0
+		case jobFingerprint<<3 | wireFixed64:
+			j.Fingerprint = f.num
 		}
 	}
 	if f.bad {

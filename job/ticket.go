@@ -48,11 +48,15 @@ func (l Lane) letter() byte {
 //
 //	0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821-3
 //	job ID                               lane, stream sequence - place in the message
+//
+// The ticket of a job with an Idempotency-Key ends in "-" and the fingerprint of its request, in hexadecimal.
 type Ticket struct {
 	ID    ID
 	Lane  Lane
 	Seq   uint64 // stream sequence of the message; 0 in a ticket that is only a job ID
 	Index int    // place of the job in its message
+	// Fingerprint is the job's, if it has one: an ID that derives from a key may come to stand for another request.
+	Fingerprint uint64
 }
 
 // Bare reports whether the ticket is only a job ID. Only a finished job can be found by it.
@@ -64,12 +68,16 @@ func (t Ticket) String() string {
 	if t.Bare() {
 		return id
 	}
-	b := make([]byte, 0, len(id)+16)
+	b := make([]byte, 0, len(id)+32)
 	b = append(b, id...)
 	b = append(b, '.', t.Lane.letter())
 	b = strconv.AppendUint(b, t.Seq, 10)
 	b = append(b, '-')
 	b = strconv.AppendInt(b, int64(t.Index), 10)
+	if t.Fingerprint != 0 {
+		b = append(b, '-')
+		b = strconv.AppendUint(b, t.Fingerprint, 16)
+	}
 	return string(b)
 }
 
@@ -99,6 +107,7 @@ func ParseTicket(s string) (Ticket, error) {
 		return Ticket{}, errTicket
 	}
 	seq, index, ok := strings.Cut(tail[1:], "-")
+	index, mark, marked := strings.Cut(index, "-")
 	if !ok || !canonicalNumber(seq) || !canonicalNumber(index) {
 		return Ticket{}, errTicket
 	}
@@ -109,6 +118,12 @@ func ParseTicket(s string) (Ticket, error) {
 	t.Index, err = strconv.Atoi(index)
 	if err != nil || t.Index >= maxTicketIndex {
 		return Ticket{}, errTicket
+	}
+	if marked {
+		t.Fingerprint, err = strconv.ParseUint(mark, 16, 64)
+		if err != nil || t.Fingerprint == 0 || strconv.FormatUint(t.Fingerprint, 16) != mark {
+			return Ticket{}, errTicket
+		}
 	}
 	return t, nil
 }

@@ -48,3 +48,7 @@ func BenchmarkSubmit(b *testing.B) {
 		})
 	}
 }
+
+func (instant) Locate(context.Context, job.Ticket) (job.Location, error) {
+	return job.Location{}, job.ErrNotFound
+}

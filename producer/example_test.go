@@ -29,21 +29,18 @@ func ExampleProducer_Submit() {
 	}
 	defer p.Close()
 
-	sub, err := p.Submit(ctx, producer.Request{
+	request := producer.Request{
 		Model: "doubler",
 		Inputs: []job.Tensor{
 			{Name: "x", Datatype: job.Uint8, Shape: []int64{2, 3}, Data: []byte{1, 2, 3, 4, 5, 6}}, // two rows of three
 		},
-		IdempotencyKey: "order-4711", // the same key again is the same job
-	})
+		IdempotencyKey: "order-4711", // the same request under the same key again is the same job
+	}
+	sub, err := p.Submit(ctx, request)
 	if err != nil {
 		log.Fatal(err)
 	}
-	again, err := p.Submit(ctx, producer.Request{
-		Model:          "doubler",
-		Inputs:         []job.Tensor{{Name: "x", Datatype: job.Uint8, Shape: []int64{1, 3}, Data: []byte{1, 2, 3}}},
-		IdempotencyKey: "order-4711",
-	})
+	again, err := p.Submit(ctx, request)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,10 +53,15 @@ func ExampleProducer_Submit() {
 	})
 	fmt.Println("refused:", err)
 
+	request.Inputs = []job.Tensor{{Name: "x", Datatype: job.Uint8, Shape: []int64{1, 3}, Data: []byte{7, 8, 9}}}
+	_, err = p.Submit(ctx, request)
+	fmt.Println("refused:", err)
+
 	// Output:
-	// accepted: 75396407-5226-5f88-8b22-429278362f3a.i1-0
+	// accepted: 75396407-5226-5f88-8b22-429278362f3a.i1-0-759ce9ef254a6358
 	// the same job: true true
 	// refused: inputs[0].shape: expected [-1,3], got [1,4]
+	// refused: the IdempotencyKey was used before, for another request
 }
 
 // exampleServer starts a NATS server and announces the model "doubler".

@@ -430,3 +430,7 @@ func TestForecastOfNothing(t *testing.T) {
 		}
 	})
 }
+
+func (s *station) Locate(context.Context, job.Ticket) (job.Location, error) {
+	return job.Location{}, job.ErrNotFound
+}

@@ -2,6 +2,7 @@ package producer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,9 +22,14 @@ var (
 	ErrTooLarge    = queue.ErrTooLarge    // the job is larger than the queue's messages may be
 )
 
+// ErrKeyReused says that the IdempotencyKey was used before, for another request. Once that one's job is finished, only
+// its record can tell: its fingerprint is another than the ticket's.
+var ErrKeyReused = errors.New("the IdempotencyKey was used before, for another request")
+
 // publisher is the part of the queue that a Producer needs.
 type publisher interface {
 	Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, error)
+	Locate(ctx context.Context, t job.Ticket) (job.Location, error)
 	PublishSheaf(ctx context.Context, jobs []*job.Job) ([]job.Ticket, error)
 	loader
 }
@@ -119,6 +125,8 @@ func (p *Producer) Models() *model.Catalog { return p.models }
 
 // Submit accepts one job. It returns when JetStream holds the job, which may take as long as ctx allows while NATS is
 // out of reach. What cannot be taken now is refused at once, with a *[Refusal].
+//
+// The ticket of a job with an IdempotencyKey that is refused so has its ID and fingerprint: the job may be there already.
 func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
 	if !p.admission.enter() {
 		return Submission{}, &Refusal{Err: ErrBusy}
@@ -128,9 +136,10 @@ func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
 	if err != nil {
 		return Submission{}, err
 	}
+	refused := Submission{Ticket: job.Ticket{ID: j.ID, Fingerprint: j.Fingerprint}}
 	g, err := p.admission.admit(j)
 	if err != nil {
-		return Submission{}, submitError(j, err)
+		return refused, submitError(j, err)
 	}
 	p.cfg.Reach.Reach(failpoint.Validated)
 	ticket, duplicate, err := p.queue.Publish(ctx, j)
@@ -142,7 +151,13 @@ func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
 		g.landed(err == nil && !duplicate, messages)
 	}
 	if err != nil {
-		return Submission{}, submitError(j, p.admission.refused(j, err))
+		return refused, submitError(j, p.admission.refused(j, err))
+	}
+	if duplicate {
+		// A job that is not there is finished. One that cannot be looked up is accepted all the same.
+		if loc, err := p.queue.Locate(ctx, ticket); err == nil && job.Clash(ticket.Fingerprint, loc.Fingerprint) {
+			return Submission{}, ErrKeyReused
+		}
 	}
 	p.cfg.Reach.Reach(failpoint.Published)
 	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Duplicate: duplicate, Info: info}, nil
@@ -172,7 +187,7 @@ func (p *Producer) prepare(r *Request) (*job.Job, model.Info, error) {
 		j.Deadline = j.CreatedAt.Add(info.Deadline)
 	}
 	if r.IdempotencyKey != "" {
-		j.ID, j.Idempotent = job.DerivedID(r.Tenant, r.IdempotencyKey), true
+		j.ID, j.Idempotent, j.Fingerprint = job.DerivedID(r.Tenant, r.IdempotencyKey), true, job.Fingerprint(j)
 		return j, info, p.readable(j)
 	}
 	id, err := job.NewID()

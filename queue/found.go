@@ -28,9 +28,9 @@ type foundEntry struct {
 
 // place is what a job's message says of it.
 type place struct {
-	tenant, model     string
-	share             int
-	created, deadline time.Time
+	tenant, model string
+	share         int
+	job.Peek
 }
 
 func (c *foundCache) init() { c.newer = make(map[job.Ticket]foundEntry) }

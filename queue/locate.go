@@ -40,7 +40,7 @@ func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) 
 	if err != nil {
 		return job.Location{}, err
 	}
-	loc := job.Location{State: job.Queued, Tenant: at.tenant, Model: at.model, CreatedAt: at.created, Deadline: at.deadline}
+	loc := job.Location{State: job.Queued, Tenant: at.tenant, Model: at.model, CreatedAt: at.CreatedAt, Deadline: at.Deadline, Fingerprint: at.Fingerprint}
 	delivered, ahead := p.place(t.Seq, at.share)
 	if delivered {
 		loc.State = job.Running
@@ -64,11 +64,10 @@ func (q *Queue) find(ctx context.Context, t job.Ticket) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	created, deadline, ok := job.PeekJob(&m.env, t.ID, t.Index)
-	if !ok {
+	var ok bool
+	if m.Peek, ok = job.PeekJob(&m.env, t.ID, t.Index); !ok {
 		return nil, job.ErrNotFound
 	}
-	m.created, m.deadline = created, deadline
 	return m, nil
 }
 

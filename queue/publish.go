@@ -105,7 +105,7 @@ func (q *Queue) storeAlone(ctx context.Context, j *job.Job, body []byte) (job.Ti
 	if err != nil {
 		return job.Ticket{}, false, err
 	}
-	return job.Ticket{ID: j.ID, Lane: j.Lane, Seq: a.seq}, a.duplicate, nil
+	return job.Ticket{ID: j.ID, Lane: j.Lane, Seq: a.seq, Fingerprint: j.Fingerprint}, a.duplicate, nil
 }
 
 func (q *Queue) observe(lane job.Lane, jobs int, start time.Time, a ack, err error) {

@@ -116,7 +116,7 @@ func (w *window) finish() error {
 	}
 	for i := range b.jobs {
 		j := w.jobs[len(w.tickets)]
-		w.tickets = append(w.tickets, job.Ticket{ID: j.ID, Lane: j.Lane, Seq: a.seq, Index: i})
+		w.tickets = append(w.tickets, job.Ticket{ID: j.ID, Lane: j.Lane, Seq: a.seq, Index: i, Fingerprint: j.Fingerprint})
 	}
 	w.spare = append(w.spare, b.out.msg.Data)
 	return nil

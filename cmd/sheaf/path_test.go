@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -284,5 +285,27 @@ func TestUnreachableDependencies(t *testing.T) {
 	_, stderr, code := runToEnd(t, "", "serve", "--nats-url", s.nats, "--redis-url", "redis://127.0.0.1:1", "--addr", "127.0.0.1:0")
 	if code != exitUnreachable || !strings.Contains(stderr, "127.0.0.1:1") {
 		t.Errorf("serve without Redis exits with %d and says %q", code, stderr)
+	}
+}
+
+// What a worker has finished is told apart by its record: the same request under the same key is that job, at whichever
+// API, and another request is refused.
+func TestKeyOfAFinishedJob(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 2, 1)
+	rows := heldout(t, "digits")
+	ask := func(api string, row int) (int, []byte) {
+		body, err := json.Marshal(map[string]any{"input": rows[row].Input})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return request(t, http.MethodPost, api+"/v1/models/digits/predict", body, http.Header{
+			"Idempotency-Key": {"order-1"}, "Content-Type": {"application/json"},
+		})
+	}
+	for i, c := range []struct{ row, want int }{{0, http.StatusOK}, {1, http.StatusUnprocessableEntity}, {0, http.StatusOK}} {
+		if code, body := ask(s.apis[i%2], c.row); code != c.want || c.want != http.StatusOK && !strings.Contains(string(body), "/problems/key-reused") {
+			t.Errorf("request %d is answered %d, expected %d: %s", i, code, c.want, body)
+		}
 	}
 }
