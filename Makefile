@@ -37,7 +37,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test smoke lint vulncheck fuzz bench bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -58,6 +58,9 @@ bench: deps build ## Measure throughput and latency (ARGS=flags of the benchmark
 
 bench-lanes: deps build ## Measure interactive latency beside a backfill, and the backfill beside interactive jobs (ARGS="-model mlp")
 	@cd bench && go run . lanes $(ARGS)
+
+bench-http: deps build ## Measure submits over HTTP, one by one and in bulk, beside a synchronous server of the same model
+	@cd bench && go run . http $(ARGS)
 
 bench-fair: deps build ## Measure what one tenant notices of another that floods (ARGS=flags, see bench/README.md)
 	@cd bench && go run . fair $(ARGS)

@@ -104,6 +104,12 @@ func runVerb(ctx context.Context, args []string, stdout, stderr io.Writer) (code
 			settings = &c.verbSettings
 			run = func(ctx context.Context) (verbOutcome, error) { return runFair(ctx, c, stderr) }
 		}
+	case "http":
+		var c *httpConfig
+		if c, err = parseHTTP(args[1:], stderr); err == nil {
+			settings = &c.verbSettings
+			run = func(ctx context.Context) (verbOutcome, error) { return runHTTP(ctx, c, stderr) }
+		}
 	case "lanes":
 		var c *lanesConfig
 		if c, err = parseLanesConfig(args[1:], stderr); err == nil {

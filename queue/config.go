@@ -86,6 +86,9 @@ type PublishConfig struct {
 	// MaxInFlight bounds the unanswered messages of one lane, model and tenant. More than one are in flight only
 	// when they are full.
 	MaxInFlight int
+	// Linger is how long a message may wait for more jobs after one that carried lingerFrom or more: the cost of a
+	// message is then shared by more of those that come together anyway. 0: not at all.
+	Linger time.Duration
 	// Timeout is how long a publish is tried, over disconnects and restarts of the server.
 	Timeout time.Duration
 }
@@ -109,7 +112,7 @@ func DefaultConfig() Config {
 		TenantShares:    8,
 		Dead:            DeadConfig{MaxAge: 14 * 24 * time.Hour, MaxBytes: 512 << 20},
 		DuplicateWindow: 2 * time.Minute,
-		Publish:         PublishConfig{MaxJobs: 64, MaxBytes: 256 << 10, MaxInFlight: 8, Timeout: 5 * time.Second},
+		Publish:         PublishConfig{MaxJobs: 64, MaxBytes: 256 << 10, MaxInFlight: 8, Linger: 2 * time.Millisecond, Timeout: 5 * time.Second},
 	}
 }
 
@@ -221,6 +224,9 @@ func (p *PublishConfig) validate() error {
 	}
 	if p.MaxInFlight < 1 {
 		bad("maximum in flight %d: more than 0 is expected", p.MaxInFlight)
+	}
+	if p.Linger < 0 || p.Linger > time.Second {
+		bad("linger %v: 0 to 1s are expected", p.Linger)
 	}
 	if p.Timeout <= 0 {
 		bad("timeout %v: more than 0 is expected", p.Timeout)

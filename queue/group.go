@@ -29,6 +29,10 @@ func (g *groups) init() { g.live = make(map[subjectKey]*subjectGroups) }
 type subjectGroups struct {
 	inFlight int
 	waiting  []*group // in order; only the last can take more jobs
+	// While a place in flight is kept for a message that waits for more jobs: how many there are to be, and what is
+	// closed then.
+	want  int
+	ready chan struct{}
 }
 
 // group is one message that is being put together, and then its outcome.
@@ -58,6 +62,7 @@ func (q *Queue) join(ctx context.Context, j *job.Job, body []byte) (job.Ticket, 
 	}
 	g := q.place(s, j, body)
 	index := g.jobs - 1
+	s.hurry()
 	var start *group
 	if s.waiting[0].full && s.inFlight < q.cfg.Publish.MaxInFlight {
 		start = s.take()
@@ -113,6 +118,48 @@ func (s *subjectGroups) take() *group {
 	return g
 }
 
+// lingerFrom is how many jobs a message must have carried for the next one to wait for more: below, too few come
+// together for that to be worth the wait.
+const lingerFrom = 8
+
+// linger waits until as many jobs are there as twice those of the last message, but for no longer than the setting
+// says. While many come at the same time most of them come right after the answers to the last ones; without a wait the
+// first of them would make up a message alone.
+func (q *Queue) linger(s *subjectGroups, last int) {
+	limit := q.cfg.Publish.Linger
+	if limit == 0 || last < lingerFrom {
+		return
+	}
+	q.groups.mu.Lock()
+	if s.inFlight > 1 {
+		q.groups.mu.Unlock()
+		return // another message is on its way, and these go when it is answered
+	}
+	ready := make(chan struct{})
+	s.want, s.ready = min(2*last, q.cfg.Publish.MaxJobs), ready
+	s.hurry()
+	q.groups.mu.Unlock()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ready:
+	case <-timer.C:
+	case <-q.closed:
+	}
+	q.groups.mu.Lock()
+	s.ready = nil
+	q.groups.mu.Unlock()
+}
+
+// hurry ends a linger for which enough jobs are there. groups.mu is held.
+func (s *subjectGroups) hurry() {
+	if s.ready == nil || len(s.waiting) == 0 || !s.waiting[0].full && s.waiting[0].jobs < s.want {
+		return
+	}
+	close(s.ready)
+	s.ready = nil
+}
+
 // passOn gives the place in flight that the caller held to the next group, if that may go.
 func (q *Queue) passOn(k subjectKey, s *subjectGroups) {
 	if g := q.next(k, s); g != nil {
@@ -147,6 +194,9 @@ func (q *Queue) startGroup(k subjectKey, s *subjectGroups, g *group) {
 			}
 			g.body = nil
 			close(g.done)
+			if g.err == nil {
+				q.linger(s, g.jobs)
+			}
 		}
 	}
 	if q.spawn(run) {

@@ -47,8 +47,9 @@ func publishFlags(cmd *cobra.Command, cfg *queue.Config) {
 	fs := cmd.Flags()
 	fs.IntVar(&cfg.Publish.MaxJobs, "sheaf-jobs", cfg.Publish.MaxJobs, "jobs that one message may carry")
 	fs.IntVar(&cfg.Publish.MaxBytes, "sheaf-bytes", cfg.Publish.MaxBytes, "bytes that several jobs in one message may have")
+	fs.DurationVar(&cfg.Publish.Linger, "sheaf-linger", cfg.Publish.Linger, "how long a message may wait for more jobs right after one that carried 8 or more; 0: not at all")
 	fs.DurationVar(&cfg.Publish.Timeout, "publish-timeout", cfg.Publish.Timeout, "how long a publish is tried before it counts as failed")
-	asSettings(fs, "sheaf-jobs", "sheaf-bytes", "publish-timeout")
+	asSettings(fs, "sheaf-jobs", "sheaf-bytes", "sheaf-linger", "publish-timeout")
 }
 
 // laneFlags adds the settings of the streams, for whoever makes sure that they are there.

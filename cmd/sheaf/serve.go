@@ -40,6 +40,7 @@ workers; it needs no model files.`,
 		if err := errors.Join(checkAddress("addr", addr), checkPositive("drain-timeout", drain)); err != nil {
 			return err
 		}
+		relaxGC(env)
 		registry := telemetry.NewRegistry()
 		q, err := connectQueue(ctx, *natsCfg, queue.WithLogger(logger), queue.WithRegisterer(registry))
 		if err != nil {
