@@ -10,7 +10,7 @@
 // where a '.' inside a name is written %2E. Each lane and model has a few durable pull consumers, one for each share of
 // the lane's tenants, see below.
 // The stream "dead" keeps copies of what could not be served, and the key-value bucket "sheaf-models" keeps what the
-// workers announce. Nothing else holds state.
+// workers announce; what else is configuration may have a [Bucket] of its own. Nothing else holds state.
 //
 // # Publishing: group commit
 //

@@ -24,6 +24,8 @@ var (
 	ErrLapsed = errors.New("the lease has lapsed")
 	// ErrUncertain marks the error of a publish that was sent and not answered: the job may have been accepted.
 	ErrUncertain = errors.New("the job may have been accepted")
+	// ErrExists says that a key of a bucket has a value already.
+	ErrExists = errors.New("the key exists already")
 	// ErrClosed says that the Queue was closed.
 	ErrClosed = errors.New("the queue's connection is closed")
 )

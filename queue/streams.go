@@ -25,8 +25,7 @@ func (q *Queue) EnsureStreams(ctx context.Context) error {
 			return q.storageAdvice(want, requestError("prepare stream "+want.Name, err))
 		}
 	}
-	err := q.patiently(ctx, func(ctx context.Context) error { return q.ensureBucket(ctx) })
-	return requestError("prepare bucket "+bucketModels, err)
+	return q.Bucket(bucketModels).Ensure(ctx)
 }
 
 // streams are the streams as they are created.
@@ -134,24 +133,6 @@ func larger(a, b int64) int64 {
 		return -1
 	}
 	return max(a, b)
-}
-
-func (q *Queue) ensureBucket(ctx context.Context) error {
-	_, err := q.js.KeyValue(ctx, bucketModels)
-	if !errors.Is(err, jetstream.ErrBucketNotFound) {
-		return err
-	}
-	_, err = q.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket:      bucketModels,
-		Description: "Sheaf: the models that workers serve",
-		History:     1,
-		Storage:     jetstream.FileStorage,
-		Replicas:    q.cfg.Replicas,
-	})
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		return nil
-	}
-	return err
 }
 
 // patiently does f until it succeeds, fails for good or the context is over; then the last error tells why.

@@ -13,7 +13,8 @@ const (
 	subjectDone     = "sheaf.event.done"
 	subjectCanceled = "sheaf.event.canceled"
 	streamDead      = "dead"
-	bucketModels    = "sheaf-models"
+	bucketPrefix    = "sheaf-"
+	bucketModels    = "models"
 	escapedDot      = "%2E"
 	maxTokenBytes   = 128 * len(escapedDot) // of a valid name, every character a dot
 )
