@@ -113,6 +113,14 @@ func splitKey(text string) (id, secret string, ok bool) {
 	return id, secret, ok && validID(id) && len(secret) == secretChars && isKeyText(secret)
 }
 
+// KeyID is the id in a key's text, or else the text itself: whoever holds a key that leaked may have nothing else.
+func KeyID(text string) string {
+	if id, _, ok := splitKey(text); ok {
+		return id
+	}
+	return text
+}
+
 func validID(id string) bool { return len(id) == idChars && isKeyText(id) }
 
 func isKeyText(s string) bool {

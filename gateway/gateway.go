@@ -67,6 +67,8 @@ type Deps struct {
 	Queue     Queue
 	// Forecaster is what the expected waits of jobs go by. Nil: nothing is known.
 	Forecaster Forecaster
+	// Limiter bounds how many jobs each caller submits. Nil: nothing does.
+	Limiter Limiter
 	// Ready lists what is asked before requests are taken.
 	Ready []Check
 	// Logger gets faults at error level. Nil is silent.

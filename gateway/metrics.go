@@ -25,7 +25,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	name := func(n string) string { return prometheus.BuildFQName("sheaf", "gateway", n) }
 	m := &metrics{
 		submits: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, busy, too_late, unavailable, gone, error.",
+			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, rate_limited, busy, too_late, unavailable, gone, error.",
 		}, []string{"outcome"}),
 		waiters: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: name("waiters"), Help: "Requests that wait for a result.",
@@ -92,6 +92,8 @@ func submitOutcome(code job.Code) string {
 		return "unknown_model"
 	case job.CodeTooLarge:
 		return "too_large"
+	case CodeRateLimited:
+		return "rate_limited"
 	case CodeUnavailable, CodeTooManyWaiters:
 		return "unavailable"
 	default:

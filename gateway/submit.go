@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -22,6 +23,8 @@ type Submission struct {
 	Deadline time.Time
 	// Duplicate says that the job was there already.
 	Duplicate bool
+	// Quota is how the caller stands with its rate limit, if it has one; set also if the job is refused.
+	Quota auth.Quota
 }
 
 // Submit submits a job, and waits for its result if wait is positive. The job is accepted if the error is nil, and also
@@ -82,7 +85,10 @@ func (g *Gateway) Refused(err error) { g.metrics.submitted(false, err) }
 
 // submit submits the job, and counts that.
 func (g *Gateway) submit(ctx context.Context, s *Submission) error {
-	err := g.accept(ctx, s)
+	err := g.admit(ctx, s)
+	if err == nil {
+		err = g.accept(ctx, s)
+	}
 	g.metrics.submitted(s.Duplicate, err)
 	return err
 }

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/queue"
@@ -37,13 +36,13 @@ func (a *API) adminRoutes() []route {
 		return nil
 	}
 	return []route{
-		{"GET", "/v1/admin/dead", a.admin(a.bounded(a.listDead)), "for administrators: the dead letters, by lane, model, tenant, reason, age or job"},
-		{"GET", "/v1/admin/dead/{seq}", a.admin(a.bounded(a.getDead)), "for administrators: one dead letter; ?data=true with its inputs"},
-		{"POST", "/v1/admin/dead/requeue", a.admin(a.requeueDead), "for administrators: submit dead jobs again"},
-		{"POST", "/v1/admin/dead/purge", a.admin(a.purgeDead), "for administrators: remove dead letters"},
-		{"GET", "/v1/admin/queues", a.admin(a.bounded(a.listQueues)), "for administrators: how the lanes stand"},
-		{"POST", "/v1/admin/queues/{lane}/pause", a.admin(a.bounded(a.pauseQueue)), "for administrators: deliver nothing of a lane, or of one model in it"},
-		{"POST", "/v1/admin/queues/{lane}/resume", a.admin(a.bounded(a.resumeQueue)), "for administrators: deliver again"},
+		{"GET", "/v1/admin/dead", auth.Admin, a.admin(a.bounded(a.listDead)), "for administrators: the dead letters, by lane, model, tenant, reason, age or job"},
+		{"GET", "/v1/admin/dead/{seq}", auth.Admin, a.admin(a.bounded(a.getDead)), "for administrators: one dead letter; ?data=true with its inputs"},
+		{"POST", "/v1/admin/dead/requeue", auth.Admin, a.admin(a.requeueDead), "for administrators: submit dead jobs again"},
+		{"POST", "/v1/admin/dead/purge", auth.Admin, a.admin(a.purgeDead), "for administrators: remove dead letters"},
+		{"GET", "/v1/admin/queues", auth.Admin, a.admin(a.bounded(a.listQueues)), "for administrators: how the lanes stand"},
+		{"POST", "/v1/admin/queues/{lane}/pause", auth.Admin, a.admin(a.bounded(a.pauseQueue)), "for administrators: deliver nothing of a lane, or of one model in it"},
+		{"POST", "/v1/admin/queues/{lane}/resume", auth.Admin, a.admin(a.bounded(a.resumeQueue)), "for administrators: deliver again"},
 	}
 }
 
@@ -61,22 +60,15 @@ func (a *API) bounded(h handler) handler {
 	}
 }
 
-// admin lets administrators through: whoever has the token, or, if there is none, who is on this machine.
+// admin lets administrators through. Where callers do not say who they are, that is who is on this machine; elsewhere
+// the scope of the route has decided.
 func (a *API) admin(h handler) handler {
-	want := sha256.Sum256([]byte(a.cfg.AdminToken))
 	var foreign http.CrossOriginProtection
 	return func(w *response, r *http.Request) error {
-		if a.cfg.AdminToken == "" {
+		if a.deps.Auth == nil {
 			if err := a.local(r, &foreign); err != nil {
 				return err
 			}
-			return h(w, r)
-		}
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="sheaf admin"`)
-			return &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: "expected the header Authorization: Bearer with the administrators' token (sheaf dead and sheaf queue: --admin-token)"}
 		}
 		return h(w, r)
 	}
@@ -88,14 +80,14 @@ var forwarding = [...]string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded
 // local refuses who may not be on this machine, or may be a page in somebody's browser.
 func (a *API) local(r *http.Request, foreign *http.CrossOriginProtection) error {
 	refuse := func(why string) error {
-		return &gateway.Problem{Code: gateway.CodeForbidden, Detail: why + "; set an administrators' token (--admin-token or SHEAF_ADMIN_TOKEN), or use sheaf dead and sheaf queue with --nats-url"}
+		return &gateway.Problem{Code: gateway.CodeForbidden, Detail: why + "; switch authentication on (--auth) and use a key with the scope admin, or use sheaf dead and sheaf queue with --nats-url"}
 	}
 	if !a.cfg.AdminLocal {
-		return refuse("the API does not listen on loopback alone and has no token for administrators")
+		return refuse("the API does not listen on loopback alone and does not ask who is calling")
 	}
 	for _, name := range forwarding {
 		if r.Header.Get(name) != "" {
-			return refuse("the request comes through a proxy, and the API has no token for administrators")
+			return refuse("the request comes through a proxy, and the API does not ask who is calling")
 		}
 	}
 	host := r.Host
@@ -104,18 +96,22 @@ func (a *API) local(r *http.Request, foreign *http.CrossOriginProtection) error 
 	}
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	if !strings.EqualFold(host, "localhost") && (err != nil || !addr.IsLoopback()) {
-		return refuse("the request names another host than this machine, and the API has no token for administrators")
+		return refuse("the request names another host than this machine, and the API does not ask who is calling")
 	}
 	if foreign.Check(r) != nil {
-		return refuse("the request comes from a page of another site, and the API has no token for administrators")
+		return refuse("the request comes from a page of another site, and the API does not ask who is calling")
 	}
 	return nil
 }
 
 // acted logs what an administrator did.
 func (a *API) acted(r *http.Request, act string, attrs ...slog.Attr) {
+	who := "somebody on this machine"
+	if p := auth.FromContext(r.Context()); p != nil {
+		who = p.String()
+	}
 	a.log.LogAttrs(r.Context(), slog.LevelInfo, "administration",
-		append([]slog.Attr{slog.String("who", "admin"), slog.String("act", act), slog.String("from", r.RemoteAddr)}, attrs...)...)
+		append([]slog.Attr{slog.String("who", who), slog.String("act", act), slog.String("from", r.RemoteAddr)}, attrs...)...)
 }
 
 // readAdmin reads a small JSON body; none is an empty object. Unknown members are errors: a filter that is misspelt must

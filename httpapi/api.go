@@ -18,6 +18,8 @@ import (
 type Deps struct {
 	// Jobs answers for jobs and models. The API does not close it.
 	Jobs *gateway.Gateway
+	// Auth says who calls. Nil: everybody may do everything, as the default tenant.
+	Auth Authenticator
 	// Operator serves the routes of administrators. Nil: there are none.
 	Operator Operator
 	// Logger gets requests at debug level and faults at error level. Nil is silent.
@@ -59,7 +61,11 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err
 	}
-	a.handler = a.routes()
+	table := a.table()
+	if err := checkScopes(table); err != nil {
+		return nil, err
+	}
+	a.handler = a.routes(table)
 	return a, nil
 }
 

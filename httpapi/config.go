@@ -3,7 +3,6 @@ package httpapi
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/sheafml/sheaf/job"
@@ -27,10 +26,8 @@ type Config struct {
 	// them it goes by backlog and service rate.
 	RetryAfter    time.Duration
 	RetryAfterMax time.Duration
-	// AdminToken is what administrators show for the routes under /v1/admin, at least 16 characters.
-	AdminToken string
-	// AdminLocal says that the API can be reached from this machine alone; without a token those routes are served then,
-	// to who is on this machine. With neither they are refused.
+	// AdminLocal says that the API can be reached from this machine alone. The routes under /v1/admin are served then
+	// without authentication too, to who is on this machine.
 	AdminLocal bool
 }
 
@@ -69,17 +66,11 @@ func (c *Config) Validate() error {
 	if c.RetryAfterMax < c.RetryAfter || c.RetryAfterMax > maxRetryAfter {
 		errs = append(errs, fmt.Errorf("RetryAfterMax is %s: expected RetryAfter (%s) to %s", c.RetryAfterMax, c.RetryAfter, maxRetryAfter))
 	}
-	if n := len(c.AdminToken); n > 0 && (n < minAdminToken || strings.ContainsFunc(c.AdminToken, func(r rune) bool { return r <= ' ' || r > '~' })) {
-		errs = append(errs, fmt.Errorf("AdminToken: expected at least %d ASCII characters without spaces", minAdminToken))
-	}
 	if err := c.Limits.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
-
-// minAdminToken is the least length of a token that nobody guesses.
-const minAdminToken = 16
 
 // maxRetryAfter keeps clients from being sent away for good.
 const maxRetryAfter = 24 * time.Hour

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
@@ -20,6 +21,7 @@ func (a *API) submit(w *response, r *http.Request) error {
 	wait := min(prefer.wait, a.jobs.MaxWait())
 	v, waited, err := a.jobs.Submit(r.Context(), &s.Submission, wait)
 	w.about(s.Ticket)
+	tellQuota(w.Header(), &s.Quota)
 	if err != nil {
 		return explain(err, s)
 	}
@@ -84,8 +86,8 @@ func (a *API) ticketOf(w *response, r *http.Request) (job.Ticket, error) {
 	return t, nil
 }
 
-// tenant says whose the jobs are that a request submits: the default tenant's, until keys tell tenants apart.
-func (a *API) tenant(*http.Request) string { return job.DefaultTenant }
+// tenant says whose the jobs are that a request submits.
+func (a *API) tenant(r *http.Request) string { return auth.FromContext(r.Context()).Owner() }
 
-// scope says whose jobs a request may see and cancel; "" is everybody's, until keys tell tenants apart.
-func (a *API) scope(*http.Request) string { return "" }
+// scope says whose jobs a request may see and cancel; "" is everybody's.
+func (a *API) scope(r *http.Request) string { return auth.FromContext(r.Context()).View() }

@@ -50,8 +50,8 @@ func viewModel(i *model.Info) modelView {
 }
 
 // listModels answers GET /v1/models: every version of every model, by name, the highest version of each first.
-func (a *API) listModels(w *response, _ *http.Request) error {
-	infos := a.jobs.Models().List()
+func (a *API) listModels(w *response, r *http.Request) error {
+	infos := a.jobs.ModelsFor(r.Context())
 	views := make([]modelView, len(infos))
 	for i := range infos {
 		views[i] = viewModel(&infos[i])
@@ -64,7 +64,7 @@ func (a *API) listModels(w *response, _ *http.Request) error {
 // getModel answers GET /v1/models/{model}, with one version or without.
 func (a *API) getModel(w *response, r *http.Request) error {
 	name := r.PathValue("model")
-	info, err := a.jobs.Model(name, r.PathValue("version"))
+	info, err := a.jobs.ModelFor(r.Context(), name, r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -95,11 +95,16 @@ func (a *API) index(w *response, _ *http.Request) error {
 	type entry struct {
 		Method string `json:"method"`
 		Path   string `json:"path"`
+		Scope  string `json:"scope,omitempty"` // that a caller needs, where callers have to say who they are
 		About  string `json:"about"`
 	}
 	var list []entry
 	for _, rt := range a.table()[1:] {
-		list = append(list, entry{rt.method, rt.path, rt.about})
+		e := entry{rt.method, rt.path, "", rt.about}
+		if rt.scope != anybody {
+			e.Scope = string(rt.scope)
+		}
+		list = append(list, e)
 	}
 	return marshal(w, http.StatusOK, struct {
 		Name   string  `json:"name"`

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
@@ -14,22 +15,22 @@ import (
 // they infer goes through the queue as /predict does.
 func (a *API) oipRoutes() []route {
 	list := []route{
-		{"GET", "/v2", a.oipServer, "the Open Inference Protocol: what the server is, and its extensions"},
-		{"GET", "/v2/health/live", a.oipLive, "200 while the process lives"},
-		{"GET", "/v2/health/ready", a.oipReady, "200 when everything behind the API answers"},
-		{"POST", "/v2/repository/index", a.oipIndex, "the models that workers have announced"},
-		{"POST", "/v2/repository/models/{model}/load", a.oipLoad, "refused: workers load models"},
-		{"POST", "/v2/repository/models/{model}/unload", a.oipLoad, "refused: workers unload models"},
+		{"GET", "/v2", auth.Read, a.oipServer, "the Open Inference Protocol: what the server is, and its extensions"},
+		{"GET", "/v2/health/live", anybody, a.oipLive, "200 while the process lives"},
+		{"GET", "/v2/health/ready", anybody, a.oipReady, "200 when everything behind the API answers"},
+		{"POST", "/v2/repository/index", auth.Read, a.oipIndex, "the models that workers have announced"},
+		{"POST", "/v2/repository/models/{model}/load", auth.Admin, a.oipLoad, "refused: workers load models"},
+		{"POST", "/v2/repository/models/{model}/unload", auth.Admin, a.oipLoad, "refused: workers unload models"},
 	}
 	for _, of := range []struct{ path, what string }{
 		{"/v2/models/{model}", "a model"},
 		{"/v2/models/{model}/versions/{version}", "one version of a model"},
 	} {
 		list = append(list,
-			route{"GET", of.path, a.oipModel, "what " + of.what + " takes and gives"},
-			route{"GET", of.path + "/ready", a.oipModelReady, "200 if a worker has announced " + of.what},
-			route{"GET", of.path + "/config", a.oipConfig, "the configuration of " + of.what + " as Triton tells it"},
-			route{"POST", of.path + "/infer", a.infer, "submit and wait, with " + of.what + "; tensors as JSON or binary"},
+			route{"GET", of.path, auth.Read, a.oipModel, "what " + of.what + " takes and gives"},
+			route{"GET", of.path + "/ready", auth.Read, a.oipModelReady, "200 if a worker has announced " + of.what},
+			route{"GET", of.path + "/config", auth.Read, a.oipConfig, "the configuration of " + of.what + " as Triton tells it"},
+			route{"POST", of.path + "/infer", auth.Submit, a.infer, "submit and wait, with " + of.what + "; tensors as JSON or binary"},
 		)
 	}
 	return list
@@ -64,7 +65,7 @@ func (a *API) oipReady(w *response, r *http.Request) error {
 
 // oipModelReady answers GET /v2/models/{model}/ready, with one version or without.
 func (a *API) oipModelReady(w *response, r *http.Request) error {
-	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.ModelFor(r.Context(), r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (a *API) oipModelReady(w *response, r *http.Request) error {
 
 // oipModel answers GET /v2/models/{model}, with one version or without.
 func (a *API) oipModel(w *response, r *http.Request) error {
-	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.ModelFor(r.Context(), r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ type configTensor struct {
 // oipConfig answers GET /v2/models/{model}/config, with one version or without. It is Triton's, and no part of the
 // protocol: its clients learn there whether a model has a batch axis, which dims leaves out.
 func (a *API) oipConfig(w *response, r *http.Request) error {
-	info, err := a.jobs.Model(r.PathValue("model"), r.PathValue("version"))
+	info, err := a.jobs.ModelFor(r.Context(), r.PathValue("model"), r.PathValue("version"))
 	if err != nil {
 		return err
 	}
@@ -135,7 +136,7 @@ func configTensors(specs []model.TensorSpec, batchable bool) []configTensor {
 
 // oipIndex answers POST /v2/repository/index. The body may ask for models that are ready only; all that are announced
 // are, so it is not read.
-func (a *API) oipIndex(w *response, _ *http.Request) error {
+func (a *API) oipIndex(w *response, r *http.Request) error {
 	type entry struct {
 		Name    string `json:"name"`
 		Version string `json:"version"`
@@ -143,7 +144,7 @@ func (a *API) oipIndex(w *response, _ *http.Request) error {
 		Reason  string `json:"reason"`
 	}
 	list := []entry{}
-	for _, info := range a.jobs.Models().List() {
+	for _, info := range a.jobs.ModelsFor(r.Context()) {
 		list = append(list, entry{info.Name, info.Version, "READY", ""})
 	}
 	return marshal(w, http.StatusOK, list)

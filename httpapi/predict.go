@@ -35,6 +35,7 @@ func (a *API) ask(w *response, r *http.Request, read func() (*submission, error)
 	start := time.Now()
 	v, err := a.jobs.Ask(r.Context(), &s.Submission, wait)
 	w.about(s.Ticket)
+	tellQuota(w.Header(), &s.Quota)
 	if err != nil {
 		return nil, nil, explain(err, s)
 	}

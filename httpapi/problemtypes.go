@@ -114,13 +114,19 @@ var problemTypes = [...]problemType{
 		"The server holds as many waiting requests as it may. Poll without wait, or try again after Retry-After seconds.",
 	},
 	{
-		gateway.CodeUnauthorized, http.StatusUnauthorized, "The administrators' token is missing or wrong",
-		"The route is for administrators: send Authorization: Bearer with the token that the server was given by --admin-token.",
+		gateway.CodeUnauthorized, http.StatusUnauthorized, "It is not known who is calling",
+		"The route takes only callers that say who they are: send Authorization: Bearer with an API key, or with a token of the " +
+			"issuer that the server trusts. A key may be revoked or expired; detail says what is wrong.",
 	},
 	{
-		gateway.CodeForbidden, http.StatusForbidden, "The route is not served here",
-		"The route is for administrators. Without a token it is served only to who is on the same machine as a server that " +
-			"listens on loopback. Set a token with --admin-token.",
+		gateway.CodeForbidden, http.StatusForbidden, "The caller may not do this",
+		"The key or the token does not have the scope that the route needs. Or the route is for administrators: where callers do " +
+			"not say who they are, it is served only to who is on the same machine as a server that listens on loopback.",
+	},
+	{
+		gateway.CodeRateLimited, http.StatusTooManyRequests, "The key has submitted as many jobs as it may",
+		"A key, or the subject of a token, may submit so many jobs a second. Nothing was accepted. Try again after Retry-After " +
+			"seconds; RateLimit says how many jobs are left, and RateLimit-Policy how many there are.",
 	},
 	{
 		codeUnknownLetter, http.StatusNotFound, "No such dead letter",

@@ -41,7 +41,7 @@ func (a *API) ownForm() form {
 // read makes a submission of a request, without submitting it.
 func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 	name, version := r.PathValue("model"), r.PathValue("version")
-	info, err := a.jobs.Model(name, version)
+	info, err := a.jobs.ModelFor(r.Context(), name, version)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
@@ -25,31 +26,32 @@ type handler func(w *response, r *http.Request) error
 // route is one method of one path.
 type route struct {
 	method, path string
+	scope        auth.Scope // that a caller needs; anybody: none
 	handle       handler
 	about        string // for the index
 }
 
 func (a *API) table() []route {
 	list := []route{
-		{"GET", "/{$}", a.index, "this list"},
-		{"POST", "/v1/models/{model}/jobs", a.submit, "submit a job"},
-		{"POST", "/v1/models/{model}/versions/{version}/jobs", a.submit, "submit a job for one version of a model"},
-		{"GET", "/v1/jobs/{id}", a.getJob, "the state or the result of a job; ?wait=20s waits for the result"},
-		{"DELETE", "/v1/jobs/{id}", a.cancelJob, "cancel a job"},
-		{"POST", "/v1/models/{model}/predict", a.predict, `submit and wait: {"input": …} gives {"prediction": …}`},
-		{"POST", "/v1/models/{model}/versions/{version}/predict", a.predict, "the same with one version of a model"},
-		{"GET", "/v1/models", a.listModels, "the models that workers have announced"},
-		{"GET", "/v1/models/{model}", a.getModel, "what a model takes and gives"},
-		{"GET", "/v1/models/{model}/versions/{version}", a.getModel, "what one version of a model takes and gives"},
-		{"GET", "/problems/{problem}", a.getProblem, "what an error means"},
-		{"GET", "/healthz", a.health, "200 while the process lives"},
-		{"GET", "/readyz", a.readyz, "200 when everything behind the API answers"},
+		{"GET", "/{$}", anybody, a.index, "this list"},
+		{"POST", "/v1/models/{model}/jobs", auth.Submit, a.submit, "submit a job"},
+		{"POST", "/v1/models/{model}/versions/{version}/jobs", auth.Submit, a.submit, "submit a job for one version of a model"},
+		{"GET", "/v1/jobs/{id}", auth.Read, a.getJob, "the state or the result of a job; ?wait=20s waits for the result"},
+		{"DELETE", "/v1/jobs/{id}", auth.Submit, a.cancelJob, "cancel a job"},
+		{"POST", "/v1/models/{model}/predict", auth.Submit, a.predict, `submit and wait: {"input": …} gives {"prediction": …}`},
+		{"POST", "/v1/models/{model}/versions/{version}/predict", auth.Submit, a.predict, "the same with one version of a model"},
+		{"GET", "/v1/models", auth.Read, a.listModels, "the models that workers have announced"},
+		{"GET", "/v1/models/{model}", auth.Read, a.getModel, "what a model takes and gives"},
+		{"GET", "/v1/models/{model}/versions/{version}", auth.Read, a.getModel, "what one version of a model takes and gives"},
+		{"GET", "/problems/{problem}", anybody, a.getProblem, "what an error means"},
+		{"GET", "/healthz", anybody, a.health, "200 while the process lives"},
+		{"GET", "/readyz", anybody, a.readyz, "200 when everything behind the API answers"},
 	}
 	list = append(list, a.oipRoutes()...)
 	list = append(list, a.adminRoutes()...)
 	if a.deps.Gatherer != nil {
 		metrics := promhttp.HandlerFor(a.deps.Gatherer, promhttp.HandlerOpts{})
-		list = append(list, route{"GET", "/metrics", func(w *response, r *http.Request) error {
+		list = append(list, route{"GET", "/metrics", auth.Admin, func(w *response, r *http.Request) error {
 			metrics.ServeHTTP(w, r)
 			return nil
 		}, "metrics for Prometheus"})
@@ -59,16 +61,16 @@ func (a *API) table() []route {
 
 // routes makes the handler of every route. The mux knows paths only: a method that a path does not take is a problem too,
 // and a path that is a special case of another's pattern need not take the same methods.
-func (a *API) routes() http.Handler {
+func (a *API) routes(table []route) http.Handler {
 	mux := http.NewServeMux()
 	paths := make(map[string]map[string]http.Handler)
-	for _, rt := range a.table() {
+	for _, rt := range table {
 		methods := paths[rt.path]
 		if methods == nil {
 			methods = make(map[string]http.Handler)
 			paths[rt.path] = methods
 		}
-		h := a.wrap(rt.path, rt.handle)
+		h := a.wrap(rt.path, rt.scope, rt.handle)
 		methods[rt.method] = h
 		if rt.method == http.MethodGet {
 			methods[http.MethodHead] = h
@@ -76,7 +78,7 @@ func (a *API) routes() http.Handler {
 	}
 	for path, methods := range paths {
 		allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
-		other := a.wrap(path, func(w *response, _ *http.Request) error {
+		other := a.wrap(path, anybody, func(w *response, _ *http.Request) error {
 			w.Header().Set("Allow", allow)
 			return &gateway.Problem{Code: codeMethodNotAllowed, Detail: "expected " + allow}
 		})
@@ -88,21 +90,25 @@ func (a *API) routes() http.Handler {
 			h.ServeHTTP(w, r)
 		})
 	}
-	mux.Handle("/", a.wrap("none", func(*response, *http.Request) error {
+	mux.Handle("/", a.wrap("none", anybody, func(*response, *http.Request) error {
 		return &gateway.Problem{Code: codeNotFound, Detail: "nothing is served under this path; GET / lists the routes"}
 	}))
 	return mux
 }
 
-// wrap gives a handler what all of them have: an answer for errors and panics, a log line and metrics. path is the
+// wrap gives a handler what all of them have: who calls, an answer for errors and panics, a log line and metrics. path is the
 // route's pattern, never what the client sent, so that it may be a label.
-func (a *API) wrap(path string, h handler) http.Handler {
+func (a *API) wrap(path string, scope auth.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path)}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer a.finish(w, r, path, start)
-		if err := h(w, r); err != nil {
+		authorized, err := a.authorize(w, r, scope)
+		if err == nil {
+			err = h(w, authorized)
+		}
+		if err != nil {
 			a.fail(w, r, path, err)
 		}
 	})
@@ -173,6 +179,9 @@ func (a *API) observe(w *response, r *http.Request, path string, took time.Durat
 		slog.String("method", knownMethod(r.Method)), slog.String("route", path),
 		slog.Int("status", status), slog.Duration("took", took),
 	}
+	if w.caller != nil {
+		attrs = append(attrs, slog.String("who", w.caller.String()))
+	}
 	if w.ticket != "" {
 		attrs = append(attrs, slog.String("job", w.ticket))
 	}
@@ -182,9 +191,10 @@ func (a *API) observe(w *response, r *http.Request, path string, took time.Durat
 // response is a ResponseWriter that remembers what the log and the metrics need.
 type response struct {
 	http.ResponseWriter
-	status int    // 0: nothing written yet
-	ticket string // of the job that the request was about
-	oip    bool   // errors are told as the Open Inference Protocol tells them
+	status int             // 0: nothing written yet
+	caller *auth.Principal // nil: nobody has said who it is
+	ticket string          // of the job that the request was about
+	oip    bool            // errors are told as the Open Inference Protocol tells them
 }
 
 // about remembers the job that the request is about; the zero ticket is none.

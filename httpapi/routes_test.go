@@ -56,7 +56,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 	for code, status := range map[string]string{
 		"malformed": "400", "invalid": "422", "too-large": "413", "unknown-model": "404", "inference": "422", "exhausted": "500",
 		"expired": "504", "canceled": "409", "internal": "500", "not-found": "404", "method-not-allowed": "405",
-		"unsupported-media-type": "415", "request-timeout": "408", "unknown-job": "404", "finished": "409", "tenant-full": "429",
+		"unsupported-media-type": "415", "request-timeout": "408", "unknown-job": "404", "finished": "409", "tenant-full": "429", "rate-limited": "429", "unauthorized": "401", "forbidden": "403",
 		"full": "503", "busy": "503", "overloaded": "503", "unavailable": "503", "too-many-waiters": "503", "timeout": "504", "unsupported": "400",
 	} {
 		a := r.do(t, "GET", "/problems/"+code, "")

@@ -30,18 +30,14 @@ type admin interface {
 // adminSettings says how to reach the queue.
 type adminSettings struct {
 	client *client
-	token  string
 	nats   *queue.Config
 }
 
-// adminFlags adds --server, --admin-token and the settings of NATS, which are used if there is a --nats-url.
+// adminFlags adds those of a client and the settings of NATS, which are used if there is a --nats-url.
 func adminFlags(cmd *cobra.Command) *adminSettings {
 	s := &adminSettings{client: clientFlags(cmd), nats: natsFlags(cmd)}
-	fs := cmd.Flags()
-	fs.StringVar(&s.token, "admin-token", "", "the token for administrators of the HTTP API; better given by the environment")
-	asSettings(fs, "admin-token")
 	s.nats.URL = ""
-	url := fs.Lookup("nats-url")
+	url := cmd.Flags().Lookup("nats-url")
 	url.DefValue = ""
 	url.Usage = "ask this NATS server, or `LIST` of a cluster's, instead of the HTTP API (env SHEAF_NATS_URL or NATS_URL)"
 	return s
@@ -54,7 +50,7 @@ func (s *adminSettings) open(cmd *cobra.Command) (admin, error) {
 		return nil, withCode(exitUsage, errors.New("choose one of --server and --nats-url"))
 	}
 	if s.nats.URL == "" || server {
-		return &httpAdmin{client: s.client, token: s.token}, nil
+		return &httpAdmin{client: s.client}, nil
 	}
 	q, err := connectQueue(cmd.Context(), *s.nats)
 	if err != nil {

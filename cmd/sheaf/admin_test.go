@@ -89,11 +89,10 @@ func (c *cemetery) bury(t testing.TB, n int, tenant, reason string) []job.ID {
 // The verbs do the same over NATS and over HTTP.
 func TestDeadVerbs(t *testing.T) {
 	t.Parallel()
-	const token = "a token for the operator"
 	for _, way := range []string{"nats", "http"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			c := newCemetery(t, "--admin-token", strings.ReplaceAll(token, " ", "-"))
+			c := newCemetery(t, "--auth", "keys")
 			ids := c.bury(t, 3, "acme", "exhausted: 5 tries, all of which ended the worker")
 			c.bury(t, 2, "other", "inference: the model says \x1b[31mno")
 			testserver.Publish(t, c.nats, "sheaf.dead.interactive.digits.other", map[string]string{
@@ -101,7 +100,7 @@ func TestDeadVerbs(t *testing.T) {
 			}, []byte("{"))
 			flags := []string{"--nats-url", c.nats}
 			if way == "http" {
-				flags = []string{"--server", c.api, "--admin-token", strings.ReplaceAll(token, " ", "-")}
+				flags = []string{"--server", c.api, "--api-key", newAPIKey(t, c.nats, c.api, "--scopes", "admin")}
 			}
 			verb := func(wantCode int, wantOut, wantErr string, args ...string) string {
 				t.Helper()
@@ -150,8 +149,9 @@ func TestDeadVerbs(t *testing.T) {
 			// The new jobs are done like any others.
 			s := &stack{nats: c.nats, redis: c.redis}
 			s.addWorker(t)
+			acme := newAPIKey(t, c.nats, c.api, "--tenant", "acme")
 			for _, id := range ids {
-				code, body := get(t, c.api+"/v1/jobs/"+fresh[id.String()]+"?wait=30s")
+				code, body := request(t, http.MethodGet, c.api+"/v1/jobs/"+fresh[id.String()]+"?wait=30s", nil, bearer(acme))
 				if code != http.StatusOK || decodeJob(t, body).Status != "succeeded" {
 					t.Errorf("the job that was %s: %d %s", id, code, body)
 				}
@@ -246,18 +246,18 @@ func TestAdminVerbsOutOfReach(t *testing.T) {
 			t.Errorf("sheaf %s: exit code %d: %s", c.args, code, stderr)
 		}
 	}
-	c := newCemetery(t, "--admin-token", "0123456789abcdef")
+	c := newCemetery(t, "--auth", "keys")
 	_, stderr, code := runToEnd(t, "", "dead", "ls", "--server", c.api)
-	if code != exitFailure || !strings.Contains(stderr, "401") || !strings.Contains(stderr, "--admin-token") {
-		t.Errorf("without the token: exit code %d: %s", code, stderr)
+	if code != exitFailure || !strings.Contains(stderr, "401") || !strings.Contains(stderr, "--api-key") {
+		t.Errorf("without a key: exit code %d: %s", code, stderr)
 	}
-	_, stderr, code = runToEnd(t, "", "serve", "--nats-url", c.nats, "--redis-url", c.redis, "--addr", "127.0.0.1:0", "--admin-token", "short")
-	if code != exitUsage || !strings.Contains(stderr, "--admin-token: expected at least 16") {
-		t.Errorf("a short token: exit code %d: %s", code, stderr)
+	_, stderr, code = runToEnd(t, "", "dead", "ls", "--server", c.api, "--api-key", newAPIKey(t, c.nats, c.api))
+	if code != exitFailure || !strings.Contains(stderr, "403") || !strings.Contains(stderr, "scope admin") {
+		t.Errorf("with a key of another scope: exit code %d: %s", code, stderr)
 	}
 	open := start(t, "serve", "--addr", "0.0.0.0:0", "--nats-url", c.nats, "--redis-url", c.redis)
 	_, port, _ := strings.Cut(strings.TrimPrefix(open.find(`HTTP API is up.* url=(\S+)`), "http://"), ":")
-	if code, body := get(t, fmt.Sprintf("http://127.0.0.1:%s/v1/admin/queues", port)); code != http.StatusForbidden || !strings.Contains(string(body), "SHEAF_ADMIN_TOKEN") {
+	if code, body := get(t, fmt.Sprintf("http://127.0.0.1:%s/v1/admin/queues", port)); code != http.StatusForbidden || !strings.Contains(string(body), "--auth") {
 		t.Errorf("on every address without a token: %d %s", code, body)
 	}
 }

@@ -22,19 +22,12 @@ import (
 const countTime = time.Minute
 
 // httpAdmin asks the HTTP API.
-type httpAdmin struct {
-	client *client
-	token  string
-}
+type httpAdmin struct{ client *client }
 
 func (h *httpAdmin) close() {}
 
 func (h *httpAdmin) header() http.Header {
-	header := http.Header{"Content-Type": {"application/json"}}
-	if h.token != "" {
-		header.Set("Authorization", "Bearer "+h.token)
-	}
-	return header
+	return http.Header{"Content-Type": {"application/json"}}
 }
 
 // do sends a request and decodes the answer; a nil into is not decoded.
@@ -145,6 +138,7 @@ func (h *httpAdmin) stream(parent context.Context, path string, body []byte, fn 
 		return withCode(exitUsage, err)
 	}
 	req.Header = h.header()
+	h.client.authorize(req)
 	resp, err := h.client.http.Do(req)
 	if err != nil {
 		return h.lost(parent, ctx, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/model"
@@ -21,11 +22,12 @@ type apiSettings struct {
 	http   httpapi.Config
 	jobs   gateway.Config
 	submit producer.Config
+	auth   *authSettings
 }
 
 // apiFlags adds the settings of the HTTP API.
 func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
-	s := &apiSettings{httpapi.DefaultConfig(), gateway.DefaultConfig(), producer.DefaultConfig()}
+	s := &apiSettings{httpapi.DefaultConfig(), gateway.DefaultConfig(), producer.DefaultConfig(), authFlags(cmd)}
 	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
 	fs := cmd.Flags()
 	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
@@ -40,8 +42,7 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 	fs.Float64Var(&submit.DeadlineMargin, "deadline-margin", submit.DeadlineMargin, "how many times the expected wait of a job must fit before its deadline, or it is refused; 0 refuses none")
 	fs.DurationVar(&cfg.RetryAfter, "retry-after", cfg.RetryAfter, "the least that Retry-After says")
 	fs.DurationVar(&cfg.RetryAfterMax, "retry-after-max", cfg.RetryAfterMax, "the most that Retry-After says")
-	fs.StringVar(&cfg.AdminToken, "admin-token", "", "what administrators show for /v1/admin, 16 characters or more; better given by the environment. Without it these routes are served on loopback only")
-	asSettings(fs, "admin-token", "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
+	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
 		"poll-interval", "max-submits", "deadline-margin", "retry-after", "retry-after-max")
 	return s
 }
@@ -68,6 +69,14 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 			stop()
 		}
 	}()
+	who, err := cfg.auth.open(watch, q, on.logger)
+	if err != nil {
+		return nil, err
+	}
+	limiter, err := auth.NewLimiter(cfg.auth.rate)
+	if err != nil {
+		return nil, withCode(exitUsage, err)
+	}
 	models := model.NewCatalog()
 	if err := producer.Watch(watch, q, models, on.logger); err != nil {
 		return nil, withCode(exitUnreachable, err)
@@ -86,7 +95,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, withCode(exitUsage, byFlag(fmt.Errorf("HTTP API settings: %w", err)))
 	}
 	jobs, err := gateway.New(cfg.jobs, gateway.Deps{
-		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q,
+		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q, Limiter: limiter,
 		Ready: []gateway.Check{
 			{Name: "nats", Run: q.Ready},
 			{Name: "results", Run: on.results.Ping},
@@ -101,10 +110,14 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 			jobs.Close()
 		}
 	}()
-	handler, err := httpapi.New(cfg.http, httpapi.Deps{
+	deps := httpapi.Deps{
 		Jobs: jobs, Operator: q,
 		Logger: on.logger, Registerer: on.registry, Gatherer: on.registry, Reach: on.reach,
-	})
+	}
+	if who != nil {
+		deps.Auth = who
+	}
+	handler, err := httpapi.New(cfg.http, deps)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}

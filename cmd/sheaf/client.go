@@ -23,17 +23,26 @@ const maxAnswer = 256 << 20
 type client struct {
 	server  string // base URL
 	timeout time.Duration
+	key     string // API key or token; empty: none
 	http    *http.Client
 }
 
-// clientFlags adds --server and --timeout.
+// clientFlags adds --server, --api-key and --timeout.
 func clientFlags(cmd *cobra.Command) *client {
 	c := &client{http: &http.Client{}}
 	fs := cmd.Flags()
 	fs.StringVar(&c.server, "server", "http://127.0.0.1:8080", "base `URL` of the HTTP API")
 	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long one answer may take beyond what was asked to wait")
-	asSettings(fs, "server", "timeout")
+	fs.StringVar(&c.key, "api-key", "", "API key, or JWT, to show to the HTTP API; better given by the environment")
+	asSettings(fs, "server", "timeout", "api-key")
 	return c
+}
+
+// authorize shows the API key.
+func (c *client) authorize(req *http.Request) {
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
 }
 
 // answer is one HTTP answer, read whole.
@@ -97,6 +106,7 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 	if header != nil {
 		req.Header = header
 	}
+	c.authorize(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var netErr net.Error
@@ -127,7 +137,11 @@ func (a *answer) problem() error {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		code = exitUnreachable
 	}
-	return withCode(code, fmt.Errorf("the server answered %d: %s", a.status, p.String()))
+	hint := ""
+	if a.status == http.StatusUnauthorized {
+		hint = " (--api-key or SHEAF_API_KEY gives the key)"
+	}
+	return withCode(code, fmt.Errorf("the server answered %d: %s%s", a.status, p.String(), hint))
 }
 
 func (a *answer) job() (*jobView, error) {

@@ -84,7 +84,7 @@ func (d *dev) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.checkAddresses(); err != nil {
+	if err := d.checkSettings(); err != nil {
 		return err
 	}
 	relaxGC(d.env)
@@ -155,9 +155,9 @@ func (d *dev) run(ctx context.Context) error {
 	)
 }
 
-// checkAddresses names the addresses that are malformed, before anything is started.
-func (d *dev) checkAddresses() error {
-	err := checkAddress("addr", d.addr)
+// checkSettings names the addresses that are malformed, and what is wrong about who may call, before anything is started.
+func (d *dev) checkSettings() error {
+	err := errors.Join(checkAddress("addr", d.addr), d.api.auth.check())
 	if d.natsAddr != "" {
 		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr))
 	}
@@ -328,6 +328,9 @@ func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, l
 	b.WriteString("\nSheaf is ready.\n\n")
 	fmt.Fprintf(&b, "  HTTP API   %s\n", url)
 	fmt.Fprintf(&b, "  metrics    %s/metrics\n", url)
+	if d.api.auth.has("keys") {
+		fmt.Fprintf(&b, "  API keys   sheaf key create --nats-url %s\n", server.ClientURL())
+	}
 	fmt.Fprintf(&b, "  NATS       %s\n", server.ClientURL())
 	fmt.Fprintf(&b, "  results    %s\n", where)
 	if d.dataDir != "" {
@@ -349,17 +352,22 @@ func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, l
 			return fmt.Errorf("read the example: %w", err)
 		}
 		fmt.Fprintf(&b, "\nTry it. This is a handwritten %d; the prediction is the probability of each digit, from 0 to 9:\n\n", examples.DigitLabel)
-		b.WriteString(tryCommand(url, strings.TrimSpace(string(body))) + "\n\n")
+		b.WriteString(tryCommand(url, strings.TrimSpace(string(body)), d.api.auth.enabled()) + "\n\n")
 	}
 	b.WriteString("Ctrl-C stops it.\n")
 	_, err := io.WriteString(d.env.stdout, b.String())
 	return err
 }
 
-// tryCommand is a command to copy: curl's where there is one, else our own.
-func tryCommand(url, body string) string {
+// tryCommand is a command to copy: curl's where there is one, else our own. withKey takes an API key from the
+// environment, as our own does by itself.
+func tryCommand(url, body string, withKey bool) string {
 	if _, err := exec.LookPath("curl"); err == nil {
-		return fmt.Sprintf("curl -sS %s/v1/models/%s/predict -H 'Content-Type: application/json' -d '%s'", url, examples.Digits, body)
+		key := ""
+		if withKey {
+			key = ` -H "Authorization: Bearer $SHEAF_API_KEY"`
+		}
+		return fmt.Sprintf("curl -sS %s/v1/models/%s/predict%s -H 'Content-Type: application/json' -d '%s'", url, examples.Digits, key, body)
 	}
 	self, err := os.Executable()
 	if err != nil {

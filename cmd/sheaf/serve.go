@@ -37,7 +37,7 @@ workers; it needs no model files.`,
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(checkAddress("addr", addr), checkPositive("drain-timeout", drain)); err != nil {
+		if err := errors.Join(checkAddress("addr", addr), checkPositive("drain-timeout", drain), cfg.auth.check()); err != nil {
 			return err
 		}
 		relaxGC(env)
