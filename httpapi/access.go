@@ -39,6 +39,7 @@ func (a *API) authorize(w *response, r *http.Request, need auth.Scope) (*http.Re
 	}
 	bearer, err := auth.Bearer(r.Header.Values("Authorization"))
 	if err != nil || bearer == "" {
+		a.metrics.outside.WithLabelValues("missing").Inc()
 		w.Header().Set("WWW-Authenticate", challenge)
 		detail := "expected the header Authorization: Bearer with an API key or a token"
 		if err != nil {
@@ -50,9 +51,11 @@ func (a *API) authorize(w *response, r *http.Request, need auth.Scope) (*http.Re
 	var refusal *auth.Refusal
 	switch {
 	case errors.As(err, &refusal):
+		a.metrics.outside.WithLabelValues("invalid").Inc()
 		w.Header().Set("WWW-Authenticate", challenge+`, error="invalid_token", error_description="`+quotable(refusal.Reason)+`"`)
 		return nil, &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: refusal.Reason}
 	case errors.Is(err, auth.ErrUnavailable):
+		a.metrics.outside.WithLabelValues("issuer").Inc()
 		return nil, &gateway.Problem{Code: gateway.CodeUnavailable, Busy: true, Cause: err, Detail: "the token cannot be checked now: its issuer is out of reach; try again later"}
 	case err != nil:
 		return nil, fmt.Errorf("authenticate: %w", err)
@@ -61,6 +64,7 @@ func (a *API) authorize(w *response, r *http.Request, need auth.Scope) (*http.Re
 	}
 	w.caller = p
 	if !p.Has(need) {
+		a.metrics.outside.WithLabelValues("scope").Inc()
 		w.Header().Set("WWW-Authenticate", challenge+`, error="insufficient_scope", scope="`+string(need)+`"`)
 		return nil, &gateway.Problem{Code: gateway.CodeForbidden, Detail: fmt.Sprintf("this %s does not have the scope %s", p.Kind, need)}
 	}

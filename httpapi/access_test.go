@@ -207,6 +207,12 @@ func TestEveryRouteNeedsItsScope(t *testing.T) {
 	for name := range want {
 		t.Errorf("%s is gone", name)
 	}
+	m := r.do(t, "GET", "/metrics", "", as(keys["admin"])...).body
+	for _, reason := range []string{"missing", "invalid", "scope"} {
+		if !strings.Contains(m, `sheaf_http_unauthorized_total{reason="`+reason+`"} `) {
+			t.Errorf("the metrics lack the reason %s", reason)
+		}
+	}
 	if a := r.do(t, "GET", "/v1/jobs/x", "", "Authorization", "Basic "+keys["read"]); a.status != 401 {
 		t.Errorf("as the password of somebody: %d", a.status)
 	}

@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec   // route, method, status
 	seconds  *prometheus.HistogramVec // route, method
+	outside  *prometheus.CounterVec   // reason
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -26,11 +27,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets:                     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40, 80},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 		}, []string{"route", "method"}),
+		outside: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("unauthorized_total"), Help: "Requests that were not let in, by reason: missing, invalid, scope, issuer.",
+		}, []string{"reason"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.outside} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the HTTP API's metrics: %w", err)
 		}
