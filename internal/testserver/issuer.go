@@ -98,25 +98,32 @@ func (i *Issuer) Claims(others map[string]any) map[string]any {
 
 // Token signs Claims.
 func (i *Issuer) Token(others map[string]any) string {
-	i.t.Helper()
 	i.mu.Lock()
 	key := jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: i.key, KeyID: strconv.Itoa(i.kid)}}
 	i.mu.Unlock()
-	return Sign(i.t, key, i.Claims(others))
+	token, err := sign(key, i.Claims(others))
+	if err != nil {
+		i.t.Fatalf("testserver: %v", err)
+	}
+	return token
 }
 
 // Sign makes a JWT.
 func Sign(t testing.TB, key jose.SigningKey, claims map[string]any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		t.Fatalf("testserver: %v", err)
-	}
-	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	token, err := sign(key, claims)
 	if err != nil {
 		t.Fatalf("testserver: %v", err)
 	}
 	return token
+}
+
+func sign(key jose.SigningKey, claims map[string]any) (string, error) {
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return "", err
+	}
+	return jwt.Signed(signer).Claims(claims).Serialize()
 }
 
 // PublicJWK is the key that signs now, as anybody can read it.
