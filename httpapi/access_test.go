@@ -17,9 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sheafml/sheaf/auth"
+	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/internal/testserver"
 	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/queue"
 )
 
@@ -485,5 +487,30 @@ func TestWithoutAuthenticationEverythingIsServed(t *testing.T) {
 		if a := r.do(t, method, path, "{}", as("anything")...); a.status == 401 || a.status == 403 {
 			t.Errorf("%s: %d", name, a.status)
 		}
+	}
+}
+
+// The gateway asks for each job by itself, whatever the adapter of a protocol has forgotten.
+func TestTheGatewayLetsNobodyAround(t *testing.T) {
+	r := newRig(t, nil)
+	p := &auth.Principal{Kind: auth.KindKey, ID: "k", Tenant: "acme", Scopes: auth.Scopes(), Models: []string{"digits"}}
+	ctx := auth.NewContext(t.Context(), p)
+	submission := func(model, tenant string) *gateway.Submission {
+		return &gateway.Submission{Request: producer.Request{Model: model, Tenant: tenant, Inputs: []job.Tensor{fp32("x", []int64{1, 4}, 1, 2, 3, 4)}}}
+	}
+	for _, c := range []struct {
+		model, tenant string
+		want          job.Code
+	}{{"digits", "acme", ""}, {"hasty", "acme", job.CodeUnknownModel}, {"digits", "other", job.CodeInternal}, {"digits", "", job.CodeInternal}} {
+		_, _, err := r.jobs.Submit(ctx, submission(c.model, c.tenant), 0)
+		if err == nil && c.want != "" || err != nil && gateway.ProblemOf(err).Code != c.want {
+			t.Errorf("%s of %q: expected %q, got %v", c.model, c.tenant, c.want, err)
+		}
+	}
+	if _, err := r.jobs.Ask(ctx, submission("hasty", "acme"), time.Second); err == nil || gateway.ProblemOf(err).Code != job.CodeUnknownModel {
+		t.Errorf("Ask: %v", err)
+	}
+	if m := r.queue.last(t); m.ticket.Seq != 1 {
+		t.Errorf("%d jobs were published", m.ticket.Seq)
 	}
 }
