@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
 	"github.com/sheafml/sheaf/queue"

@@ -16,9 +16,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
-	"golang.org/x/sync/errgroup"
 )
 
 // feederVerb is the hidden first argument that makes this binary a feeder: a process of its own that floods a lane, so

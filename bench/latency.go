@@ -9,6 +9,7 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/producer"
 )

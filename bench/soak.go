@@ -7,8 +7,9 @@ import (
 	"io"
 	"time"
 
-	"github.com/sheafml/sheaf/job"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sheafml/sheaf/job"
 )
 
 // soakConfig holds the flags of the soak.

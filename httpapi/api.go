@@ -40,6 +40,7 @@ type API struct {
 	log     *slog.Logger
 	metrics *metrics
 	handler http.Handler
+	fixed   fixedHeaders
 	bodies  sync.Pool // of *[]byte
 }
 
@@ -56,7 +57,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger}
+	a := &API{cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, fixed: newFixedHeaders()}
 	a.bodies.New = func() any { return new([]byte) }
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err
@@ -77,13 +78,13 @@ func (a *API) Handler() http.Handler { return a.handler }
 func (a *API) Server() *http.Server {
 	return &http.Server{
 		Handler:           a.handler,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: a.cfg.HeaderTimeout,
 		// net/http takes the end of ReadTimeout for the client's leaving, so it has to outlast the longest wait. The time
 		// for the body alone is Config.BodyTimeout.
 		ReadTimeout:    a.cfg.BodyTimeout + a.longestCall() + slack,
 		WriteTimeout:   a.cfg.BodyTimeout + a.longestCall() + slack,
-		IdleTimeout:    2 * time.Minute,
-		MaxHeaderBytes: 32 << 10,
+		IdleTimeout:    a.cfg.IdleTimeout,
+		MaxHeaderBytes: a.cfg.MaxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), // broken connections: the clients' affair
 	}
 }

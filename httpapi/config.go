@@ -20,6 +20,14 @@ type Config struct {
 	PredictTimeout time.Duration
 	// BodyTimeout bounds how long a client may take to send its body.
 	BodyTimeout time.Duration
+	// HeaderTimeout bounds how long a client may take to send its headers, and IdleTimeout how long a connection may stay
+	// open between two requests.
+	HeaderTimeout time.Duration
+	IdleTimeout   time.Duration
+	// MaxHeaderBytes bounds the headers of a request, its request line included.
+	MaxHeaderBytes int
+	// CORSOrigins are the origins whose pages may call the API, such as https://app.example.com; "*" is any, none is none.
+	CORSOrigins []string
 	// AdminTimeout bounds what an administrator asks for, but for acts on many jobs, which take as long as there are any.
 	AdminTimeout time.Duration
 	// RetryAfter and RetryAfterMax are the least and the most that Retry-After says, in whole seconds rounded up. Between
@@ -38,6 +46,9 @@ func DefaultConfig() Config {
 		Limits:         job.DefaultLimits(),
 		PredictTimeout: 30 * time.Second,
 		BodyTimeout:    30 * time.Second,
+		HeaderTimeout:  10 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 32 << 10,
 		AdminTimeout:   10 * time.Second,
 		RetryAfter:     time.Second,
 		RetryAfterMax:  time.Minute,
@@ -53,6 +64,8 @@ func (c *Config) Validate() error {
 	}{
 		{"PredictTimeout", c.PredictTimeout},
 		{"BodyTimeout", c.BodyTimeout},
+		{"HeaderTimeout", c.HeaderTimeout},
+		{"IdleTimeout", c.IdleTimeout},
 		{"AdminTimeout", c.AdminTimeout},
 		{"RetryAfter", c.RetryAfter},
 	} {
@@ -62,6 +75,12 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxBodyBytes < 1 || c.MaxBodyBytes > 1<<30 {
 		errs = append(errs, fmt.Errorf("MaxBodyBytes is %d: expected 1 to %d", c.MaxBodyBytes, 1<<30))
+	}
+	if c.MaxHeaderBytes < 1<<10 || c.MaxHeaderBytes > 1<<20 {
+		errs = append(errs, fmt.Errorf("MaxHeaderBytes is %d: expected %d to %d", c.MaxHeaderBytes, 1<<10, 1<<20))
+	}
+	if err := checkOrigins(c.CORSOrigins); err != nil {
+		errs = append(errs, err)
 	}
 	if c.RetryAfterMax < c.RetryAfter || c.RetryAfterMax > maxRetryAfter {
 		errs = append(errs, fmt.Errorf("RetryAfterMax is %s: expected RetryAfter (%s) to %s", c.RetryAfterMax, c.RetryAfter, maxRetryAfter))

@@ -11,7 +11,7 @@ import (
 
 // submit answers POST …/jobs.
 func (a *API) submit(w *response, r *http.Request) error {
-	w.Header().Set("Vary", "Prefer")
+	w.Header().Add("Vary", "Prefer")
 	prefer := parsePrefer(r.Header.Values("Prefer"))
 	s, err := a.read(w, r, a.ownForm())
 	if err != nil {

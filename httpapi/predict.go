@@ -21,7 +21,7 @@ func (a *API) predict(w *response, r *http.Request) error {
 // ask submits what read makes of a request, and waits for its result. A job that does not succeed, or not in time, is
 // an error; the result has outputs.
 func (a *API) ask(w *response, r *http.Request, read func() (*submission, error)) (*submission, *job.Result, error) {
-	w.Header().Set("Vary", "Prefer")
+	w.Header().Add("Vary", "Prefer")
 	s, err := read()
 	if err != nil {
 		a.jobs.Refused(err)

@@ -93,7 +93,7 @@ func (a *API) routes(table []route) http.Handler {
 	mux.Handle("/", a.wrap("none", anybody, func(*response, *http.Request) error {
 		return &gateway.Problem{Code: codeNotFound, Detail: "nothing is served under this path; GET / lists the routes"}
 	}))
-	return mux
+	return a.crossOrigin(mux)
 }
 
 // wrap gives a handler what all of them have: who calls, an answer for errors and panics, a log line and metrics. path is the
@@ -102,7 +102,7 @@ func (a *API) wrap(path string, scope auth.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path)}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		a.fixed.set(w.Header(), r)
 		defer a.finish(w, r, path, start)
 		authorized, err := a.authorize(w, r, scope)
 		if err == nil {

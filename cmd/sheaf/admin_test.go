@@ -255,7 +255,7 @@ func TestAdminVerbsOutOfReach(t *testing.T) {
 	if code != exitFailure || !strings.Contains(stderr, "403") || !strings.Contains(stderr, "scope admin") {
 		t.Errorf("with a key of another scope: exit code %d: %s", code, stderr)
 	}
-	open := start(t, "serve", "--addr", "0.0.0.0:0", "--nats-url", c.nats, "--redis-url", c.redis)
+	open := start(t, "serve", "--addr", "0.0.0.0:0", "--insecure", "--nats-url", c.nats, "--redis-url", c.redis)
 	_, port, _ := strings.Cut(strings.TrimPrefix(open.find(`HTTP API is up.* url=(\S+)`), "http://"), ":")
 	if code, body := get(t, fmt.Sprintf("http://127.0.0.1:%s/v1/admin/queues", port)); code != http.StatusForbidden || !strings.Contains(string(body), "--auth") {
 		t.Errorf("on every address without a token: %d %s", code, body)

@@ -139,6 +139,9 @@ func (h *httpAdmin) stream(parent context.Context, path string, body []byte, fn 
 	}
 	req.Header = h.header()
 	h.client.authorize(req)
+	if err := h.client.tls.apply(h.client.http); err != nil {
+		return err
+	}
 	resp, err := h.client.http.Do(req)
 	if err != nil {
 		return h.lost(parent, ctx, err)

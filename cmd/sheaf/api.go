@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
@@ -23,11 +25,26 @@ type apiSettings struct {
 	jobs   gateway.Config
 	submit producer.Config
 	auth   *authSettings
+	tls    *tlsSettings
+	// insecure lets others reach the API without saying who they are.
+	insecure       bool
+	maxConnections int
+}
+
+// check names what is wrong with the settings, before anything is started.
+func (s *apiSettings) check(addr string) error {
+	err := errors.Join(checkAddress("addr", addr), s.auth.check(), checkExposed("addr", addr, s.auth.enabled() || s.tls.mutual(), s.insecure))
+	if s.maxConnections < 1 {
+		err = errors.Join(err, withCode(exitUsage, fmt.Errorf("--max-connections is %d: at least 1 is needed", s.maxConnections)))
+	}
+	return err
 }
 
 // apiFlags adds the settings of the HTTP API.
 func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
-	s := &apiSettings{httpapi.DefaultConfig(), gateway.DefaultConfig(), producer.DefaultConfig(), authFlags(cmd)}
+	s := &apiSettings{
+		http: httpapi.DefaultConfig(), jobs: gateway.DefaultConfig(), submit: producer.DefaultConfig(), auth: authFlags(cmd), tls: tlsFlags(cmd),
+	}
 	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
 	fs := cmd.Flags()
 	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
@@ -42,7 +59,13 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 	fs.Float64Var(&submit.DeadlineMargin, "deadline-margin", submit.DeadlineMargin, "how many times the expected wait of a job must fit before its deadline, or it is refused; 0 refuses none")
 	fs.DurationVar(&cfg.RetryAfter, "retry-after", cfg.RetryAfter, "the least that Retry-After says")
 	fs.DurationVar(&cfg.RetryAfterMax, "retry-after-max", cfg.RetryAfterMax, "the most that Retry-After says")
-	asSettings(fs, "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
+	fs.BoolVar(&s.insecure, "insecure", false, "listen beyond loopback although nobody is asked who they are (without --auth and --tls-client-ca)")
+	fs.IntVar(&s.maxConnections, "max-connections", 20_000, "connections at the same time; those beyond wait until one is closed")
+	fs.DurationVar(&cfg.HeaderTimeout, "header-timeout", cfg.HeaderTimeout, "how long a client may take to send its headers")
+	fs.DurationVar(&cfg.IdleTimeout, "idle-timeout", cfg.IdleTimeout, "how long a connection may stay open between two requests")
+	fs.IntVar(&cfg.MaxHeaderBytes, "max-header-bytes", cfg.MaxHeaderBytes, "bytes of a request's headers")
+	fs.StringSliceVar(&cfg.CORSOrigins, "cors-origins", nil, "`LIST` of origins whose pages may call the API from a browser, such as https://app.example.com; * is any")
+	asSettings(fs, "insecure", "max-connections", "header-timeout", "idle-timeout", "max-header-bytes", "cors-origins", "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
 		"poll-interval", "max-submits", "deadline-margin", "retry-after", "retry-after-max")
 	return s
 }
@@ -53,6 +76,7 @@ type api struct {
 	handler  *httpapi.API
 	models   *model.Catalog
 	listener net.Listener
+	tls      *tls.Config // nil: plain HTTP
 	stop     func()
 }
 
@@ -121,11 +145,16 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
+	certificate, err := cfg.tls.open(watch, on.logger)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := listen(ctx, "addr", addr)
 	if err != nil {
 		return nil, err
 	}
-	return &api{jobs: jobs, handler: handler, models: models, listener: listener, stop: func() { stop(); _ = submitter.Close() }}, nil
+	listener = netutil.LimitListener(listener, cfg.maxConnections)
+	return &api{jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, stop: func() { stop(); _ = submitter.Close() }}, nil
 }
 
 // waitersGrace is how long after SIGTERM those who wait for a result may go on: most have it by then. The others are
@@ -139,5 +168,10 @@ func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger)
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(min(waitersGrace, drain/2), a.jobs.Close)
 	})()
-	return serveUntil(ctx, a.handler.Server(), a.listener, drain, logger)
+	server := a.handler.Server()
+	server.TLSConfig = a.tls
+	return serveUntil(ctx, server, a.listener, drain, logger)
 }
+
+// url is how a client on this machine reaches the API.
+func (a *api) url() string { return baseURL(a.listener, a.tls != nil) }

@@ -24,6 +24,7 @@ type client struct {
 	server  string // base URL
 	timeout time.Duration
 	key     string // API key or token; empty: none
+	tls     clientTLS
 	http    *http.Client
 }
 
@@ -35,6 +36,7 @@ func clientFlags(cmd *cobra.Command) *client {
 	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long one answer may take beyond what was asked to wait")
 	fs.StringVar(&c.key, "api-key", "", "API key, or JWT, to show to the HTTP API; better given by the environment")
 	asSettings(fs, "server", "timeout", "api-key")
+	c.tls.flags(cmd)
 	return c
 }
 
@@ -107,6 +109,9 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		req.Header = header
 	}
 	c.authorize(req)
+	if err := c.tls.apply(c.http); err != nil {
+		return nil, err
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var netErr net.Error

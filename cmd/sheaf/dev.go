@@ -157,7 +157,7 @@ func (d *dev) run(ctx context.Context) error {
 
 // checkSettings names the addresses that are malformed, and what is wrong about who may call, before anything is started.
 func (d *dev) checkSettings() error {
-	err := errors.Join(checkAddress("addr", d.addr), d.api.auth.check())
+	err := d.api.check(d.addr)
 	if d.natsAddr != "" {
 		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr))
 	}
@@ -324,7 +324,7 @@ func waitUntil(ctx context.Context, cond func() bool) bool {
 // printBanner says where everything is and gives a command to copy.
 func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, loaded *loadedModels) error {
 	var b strings.Builder
-	url := baseURL(a.listener)
+	url := a.url()
 	b.WriteString("\nSheaf is ready.\n\n")
 	fmt.Fprintf(&b, "  HTTP API   %s\n", url)
 	fmt.Fprintf(&b, "  metrics    %s/metrics\n", url)

@@ -27,6 +27,7 @@ type finding struct {
 
 func newDoctor(env environment) *cobra.Command {
 	var modelsDir, library, server string
+	var files clientTLS
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at everything that Sheaf needs, and say what is wrong and what to do",
@@ -39,6 +40,7 @@ What sheaf dev brings along (NATS, Redis) need not be there for sheaf dev.`,
 	fs.StringVar(&library, "onnxruntime-lib", "", "ONNX Runtime's shared library; default: lib/ beside the program, then the system's")
 	fs.StringVar(&server, "server", "", "base `URL` of an HTTP API to look at")
 	asSettings(fs, "models", "onnxruntime-lib", "server")
+	files.flags(cmd)
 	natsCfg, redisCfg := natsFlags(cmd), redisFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
@@ -60,7 +62,7 @@ What sheaf dev brings along (NATS, Redis) need not be there for sheaf dev.`,
 		report(checkNATS(ctx, *natsCfg))
 		report(checkRedis(ctx, *redisCfg))
 		if server != "" {
-			report(checkServer(ctx, server))
+			report(checkServer(ctx, server, files))
 		}
 		if code != exitOK {
 			fmt.Fprintln(env.stderr, "sheaf: something is wrong: see the lines marked FAIL")
@@ -134,9 +136,9 @@ func notForDev(err error) error {
 	return fmt.Errorf("%w (not needed for sheaf dev)", err)
 }
 
-func checkServer(ctx context.Context, server string) finding {
+func checkServer(ctx context.Context, server string, files clientTLS) finding {
 	f := finding{what: "HTTP API", code: exitUnreachable}
-	c := &client{server: server, timeout: 5 * time.Second, http: &http.Client{}}
+	c := &client{server: server, timeout: 5 * time.Second, http: &http.Client{}, tls: files}
 	a, err := c.do(ctx, http.MethodGet, "/readyz", nil, nil, 0)
 	switch {
 	case err != nil:

@@ -14,6 +14,10 @@ func byFlag(err error) error {
 	names := strings.NewReplacer(
 		"limit MaxBytes", "--max-body-bytes",
 		"MaxBodyBytes", "--max-body-bytes",
+		"MaxHeaderBytes", "--max-header-bytes",
+		"HeaderTimeout", "--header-timeout",
+		"IdleTimeout", "--idle-timeout",
+		"CORSOrigins", "--cors-origins",
 		"limit MaxRows", "--max-rows",
 		"limit MaxRank", "--max-rank",
 		"limit MaxElements", "--max-elements",

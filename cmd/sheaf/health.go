@@ -42,6 +42,7 @@ Made for the health check of a container, where there is no curl. A worker answe
 		},
 	}
 	cmd.Flags().StringVar(&target, "url", "http://127.0.0.1:8080/readyz", "`URL` to ask")
+	c.tls.flags(cmd)
 	cmd.Flags().DurationVar(&c.timeout, "timeout", 3*time.Second, "how long the answer may take")
 	return cmd
 }

@@ -37,7 +37,7 @@ workers; it needs no model files.`,
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(checkAddress("addr", addr), checkPositive("drain-timeout", drain), cfg.auth.check()); err != nil {
+		if err := errors.Join(cfg.check(addr), checkPositive("drain-timeout", drain)); err != nil {
 			return err
 		}
 		relaxGC(env)
@@ -56,7 +56,7 @@ workers; it needs no model files.`,
 		if err != nil {
 			return err
 		}
-		logger.Info("HTTP API is up", "url", baseURL(a.listener))
+		logger.Info("HTTP API is up", "url", a.url())
 		return a.run(ctx, drain, logger)
 	}
 	return cmd

@@ -45,7 +45,13 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 // serveUntil serves until ctx ends, then gives requests in flight the drain time.
 func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, drain time.Duration, logger *slog.Logger) error {
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }()
+	go func() {
+		if srv.TLSConfig != nil {
+			failed <- srv.ServeTLS(l, "", "")
+			return
+		}
+		failed <- srv.Serve(l)
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -64,14 +70,18 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, drain tim
 }
 
 // baseURL is how a client on this machine reaches the listener.
-func baseURL(l net.Listener) string {
+func baseURL(l net.Listener, secure bool) string {
+	scheme := "http://"
+	if secure {
+		scheme = "https://"
+	}
 	addr, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
-		return "http://" + l.Addr().String()
+		return scheme + l.Addr().String()
 	}
 	host := addr.IP.String()
 	if addr.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+	return scheme + net.JoinHostPort(host, fmt.Sprint(addr.Port))
 }

@@ -169,7 +169,7 @@ buffered jobs are handed back at once.`,
 		if err != nil {
 			return err
 		}
-		logger.Info("worker is up", "models", modelNames(loaded), "ops", baseURL(l), "onnxruntime", loaded.runtime.Version())
+		logger.Info("worker is up", "models", modelNames(loaded), "ops", baseURL(l, false), "onnxruntime", loaded.runtime.Version())
 		return runTogether(ctx,
 			pool.Run,
 			func(ctx context.Context) error {
