@@ -18,8 +18,10 @@ ADDR ?= 127.0.0.1:8080
 ARGS ?=
 GOTEST ?= go test
 TESTFLAGS ?=
+PYTESTFLAGS ?=
 FUZZTIME ?= 20s
 VENV := .cache/models-venv
+CLIENT_VENV := .cache/client-venv
 
 ##@ Use
 .PHONY: help run build
@@ -37,9 +39,14 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-python smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
+
+test-python: build $(CLIENT_VENV)/ready ## Lint and test the Python client, and Triton's clients, against bin/sheaf dev (PYTESTFLAGS="-k bulk")
+	@cd clients/python && ../../$(CLIENT_VENV)/bin/ruff check -q . && ../../$(CLIENT_VENV)/bin/ruff format -q --check .
+	@cd clients/python && ../../$(CLIENT_VENV)/bin/mypy --no-error-summary
+	@cd clients/python && PYTHONDONTWRITEBYTECODE=1 ../../$(CLIENT_VENV)/bin/python -m pytest -q $(PYTESTFLAGS)
 
 smoke: build ## Start bin/sheaf dev, run the command that it prints, check the answers
 	@scripts/smoke
@@ -92,7 +99,7 @@ models-check: $(VENV)/ready ## Train the demonstration models, and fail if they 
 	@PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/models/train.py --check
 
 ##@ Set up
-.PHONY: deps toolchain onnxruntime programs clean distclean
+.PHONY: deps toolchain onnxruntime programs python clean distclean
 deps: toolchain onnxruntime programs bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
 
 toolchain:
@@ -104,6 +111,9 @@ onnxruntime: ## Put the ONNX Runtime library into bin/lib
 
 programs: ## Install redis-server and curl if they are missing (Debian, root)
 	@scripts/install-programs
+
+python: ## Install Python and its venv if they are missing (Debian, root)
+	@scripts/install-programs python3 python3-venv
 
 bin/nats-server: go.mod
 	@echo "building bin/nats-server (the first time takes a minute)" >&2
@@ -123,10 +133,16 @@ bin/gotestsum: tools/go.mod
 	@cd tools && go build -buildvcs=false -o ../$@ gotest.tools/gotestsum
 	@touch $@
 
-$(VENV)/ready: examples/models/requirements.txt
+$(VENV)/ready: examples/models/requirements.txt | python
 	@echo "making a Python environment in $(VENV)" >&2
 	@python3 -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(CLIENT_VENV)/ready: clients/python/requirements.txt | python
+	@echo "making a Python environment in $(CLIENT_VENV)" >&2
+	@python3 -m venv $(CLIENT_VENV)
+	@$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 clean: ## Remove what was built, keep what was downloaded

@@ -68,6 +68,7 @@ class Server:
             code = self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
             raise
         finally:
             self._reader.join()

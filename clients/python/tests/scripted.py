@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Union
+from typing import Any
 
 Talk = Callable[[socket.socket], None]
-Act = Union[bytes, Talk]
+Act = bytes | Talk
 
 
 @dataclass

@@ -6,7 +6,8 @@ import array
 import signal
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -70,7 +71,8 @@ def test_text_and_bytes(client: Any) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "values"),
-    [("bool", [True, False, True]), ("int8", [-128, 0, 127]), ("uint64", [0, 1, 2**64 - 1]), ("int64", [-(2**63), 0, 2**63 - 1]),
+    [("bool", [True, False, True]), ("int8", [-128, 0, 127]), ("uint64", [0, 1, 2**64 - 1]),
+     ("int64", [-(2**63), 0, 2**63 - 1]),
      ("float16", [0.5, -2.0, 0.0]), ("float64", [1e300, -0.1, 0.0])],
 )  # fmt: skip
 def test_datatypes_by_name(client: Any, dtype: str, values: list[Any]) -> None:
@@ -92,7 +94,7 @@ def test_submit_wait_and_read(client: Any, digit: list[float]) -> None:
 
 
 def test_the_same_key_is_the_same_job(client: Any, digit: list[float]) -> None:
-    key = "py-" + str(id(client))
+    key = str(uuid.uuid4())
     first = client.submit("digits", digit, idempotency_key=key)
     assert client.submit("digits", digit, idempotency_key=key).id.split(".")[0] == first.id.split(".")[0]
     with pytest.raises(SheafError) as caught:
@@ -135,7 +137,7 @@ def test_wait_ends_in_time(client: Any) -> None:
 
 
 def test_deadline(client: Any, digit: list[float]) -> None:
-    for when in (timedelta(minutes=1), datetime.now(timezone.utc) + timedelta(minutes=1)):
+    for when in (timedelta(minutes=1), datetime.now(UTC) + timedelta(minutes=1)):
         assert client.submit("digits", digit, deadline=when).wait(20).status == "succeeded"
     with pytest.raises(SheafError) as caught:
         client.submit("digits", digit, deadline=timedelta(seconds=-10)).wait(20).result()

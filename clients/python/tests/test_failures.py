@@ -33,7 +33,8 @@ def test_tries_again_with_the_same_key(connect: Any, bad: Any) -> None:
 @pytest.mark.parametrize(
     "bad",
     [answer(500, problem(500, "internal")), answer(504, problem(504, "expired", id="j", job_status="expired")),
-     answer(422, problem(422, "invalid")), answer(401, problem(401, "unauthorized")), answer(302, Location="/elsewhere")],
+     answer(422, problem(422, "invalid")),
+     answer(401, problem(401, "unauthorized")), answer(302, Location="/elsewhere")],
 )  # fmt: skip
 def test_what_is_not_tried_again(connect: Any, bad: bytes) -> None:
     with Scripted(bad, GOOD) as server, pytest.raises(SheafError):

@@ -16,7 +16,8 @@ from sheaf_client import SheafError, WebhookError, verify_webhook
 SECRET = "whsec_" + base64.b64encode(b"thirty-two bytes of a good secret").decode()
 OTHER = "whsec_" + base64.b64encode(b"another").decode()
 EVENT = {"type": "job.succeeded", "timestamp": "2026-11-23T04:00:00Z",
-         "data": {"id": "j", "status": "succeeded", "outputs": [{"name": "y", "shape": [2, 1], "data": [1, 2]}]}}  # fmt: skip
+         "data": {"id": "j", "status": "succeeded",
+                  "outputs": [{"name": "y", "shape": [2, 1], "data": [1, 2]}]}}  # fmt: skip
 BODY = json.dumps(EVENT).encode()
 
 
