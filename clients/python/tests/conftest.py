@@ -136,3 +136,8 @@ def digit() -> list[float]:
     """A handwritten 3."""
     row: list[float] = json.loads((REPO / "examples" / "digit.json").read_text())["input"]
     return row
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

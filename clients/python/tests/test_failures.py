@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -178,6 +179,18 @@ def test_bulk_without_a_key_is_not_sent_twice(connect: Any) -> None:
     assert len(server.seen) == 2
 
 
+def test_bulk_goes_on_after_what_passes(connect: Any) -> None:
+    ticket = {"index": 0, "id": "j0", "status": "queued"}
+    ended = {"done": False, "accepted": 0, "refused": 0, "error": problem(503, "unavailable")}
+    wrong = {"done": False, "accepted": 0, "refused": 0, "error": problem(413, "too-large")}
+    with Scripted(stream(ended), stream(ticket, {"done": True}), stream(wrong)) as server:
+        tickets = connect(server.url).bulk("m", [[1], [2]], chunk=1)
+        assert next(tickets).id == "j0"
+        with pytest.raises(SheafError, match="too-large"):
+            next(tickets)
+    assert len(server.seen) == 3
+
+
 def test_bulk_gives_up(connect: Any) -> None:
     with Scripted(*[stream()] * 9) as server, pytest.raises(SheafError, match="cut-off"):
         list(connect(server.url, retries=2).bulk("m", [[1]]))
@@ -253,6 +266,22 @@ def test_events_of_many_jobs(connect: Any) -> None:
         "/v1/jobs/events",
         {"ids": ids},
     )
+
+
+def test_events_that_are_left_hang_up(connect: Any) -> None:
+    left = threading.Event()
+
+    def hold(conn: socket.socket) -> None:
+        conn.sendall(sse(event(1, job("a", "queued")), whole=False))
+        assert conn.recv(1) == b""
+        left.set()
+
+    with Scripted(hold) as server:
+        client = connect(server.url)
+        events = client.events(["a"])
+        assert next(events).status == "queued"
+        events.close()
+        assert left.wait(10)
 
 
 def test_events_end_in_time(connect: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -198,7 +198,7 @@ class AsyncClient:
         """Looks a job up."""
         return AsyncJob(self, await self._run(self._core.refresh(id_of(id), self._core.until(timeout))))
 
-    async def bulk(
+    def bulk(
         self,
         model: str,
         items: Iterable[Any] | AsyncIterable[Any],
@@ -207,25 +207,22 @@ class AsyncClient:
         lane: str | None = None,
         idempotency_key: Key = AUTO,
         chunk: int = 1000,
-    ) -> AsyncIterator[Ticket]:
+    ) -> AsyncGenerator[Ticket, None]:
         """As Client.bulk; items may be asynchronous."""
         key, timeout = new_key(idempotency_key), self._core.timeout
-        async for ticket in self._each(self._streams.bulk(model, version, key, lane, chunk, timeout), _items(items)):
-            yield ticket
+        return self._each(self._streams.bulk(model, version, key, lane, chunk, timeout), _same, items)
 
-    async def lookup(
+    def lookup(
         self, ids: Iterable[Id], *, outputs: bool = True, timeout: float | None = None
-    ) -> AsyncIterator[AsyncJob]:
+    ) -> AsyncGenerator[AsyncJob, None]:
         """As Client.lookup."""
         steps = self._streams.lookup([id_of(i) for i in ids], outputs, self._core.until(timeout))
-        async for raw in self._each(steps):
-            yield AsyncJob(self, raw)
+        return self._each(steps, self._job)
 
-    async def events(self, ids: Iterable[Id], *, timeout: float | None = None) -> AsyncIterator[AsyncJob]:
+    def events(self, ids: Iterable[Id], *, timeout: float | None = None) -> AsyncGenerator[AsyncJob, None]:
         """As Client.events."""
         steps = self._streams.events([id_of(i) for i in ids], self._core.forever(timeout))
-        async for raw in self._each(steps):
-            yield AsyncJob(self, raw)
+        return self._each(steps, self._job)
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists what has been announced."""
@@ -236,11 +233,17 @@ class AsyncClient:
         return await self._run(self._core.model(name, version, self._core.until(timeout)))
 
     async def _run(self, steps: Steps[T]) -> T:
-        values: list[T] = [value async for value in self._each(emitting(steps))]
-        return values[0]
+        values: list[T] = [value async for value in self._each(emitting(steps), _same)]
+        return values.pop()
 
-    async def _each(self, steps: Steps[None], source: AsyncIterator[Any] | None = None) -> AsyncIterator[Any]:
-        driver = _Driver(self._http, self._core.url, source or _items(()))
+    def _job(self, raw: Mapping[str, Any]) -> AsyncJob:
+        return AsyncJob(self, raw)
+
+    async def _each(
+        self, steps: Steps[None], make: Callable[[Any], T], items: Iterable[Any] | AsyncIterable[Any] = ()
+    ) -> AsyncGenerator[T, None]:
+        source = _items(items)
+        driver = _Driver(self._http, self._core.url, source)
         value: Any = None
         failure: Failure | None = None
         try:
@@ -251,7 +254,7 @@ class AsyncClient:
                     return
                 value = failure = None
                 if isinstance(effect, Emit):
-                    yield effect.value
+                    yield make(effect.value)
                     continue
                 try:
                     value = await driver.do(effect)
@@ -260,12 +263,17 @@ class AsyncClient:
         finally:
             steps.close()
             await driver.close()
+            await source.aclose()
 
 
-async def _items(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def _items(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
     else:
         for item in items:
             yield item
+
+
+def _same(value: Any) -> Any:
+    return value

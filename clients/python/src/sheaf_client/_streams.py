@@ -63,6 +63,8 @@ class Streams:
             except Failure as failure:
                 error = core.no_answer(failure, request.until)
                 again = repeatable or not failure.sent
+            except SheafError as told:
+                error, again = told, told.passing and repeatable
             if not again:
                 raise error
             yield Shut()
@@ -102,10 +104,10 @@ class Streams:
             answer = _parse(text)
             if answer is None:
                 return False
-            if answer.get("done"):
-                return len(told) == len(lines)
             if "index" not in answer:
-                raise of_problem(answer.get("error") or answer)
+                if answer.get("error"):
+                    raise of_problem(answer["error"])  # the server could not go on
+                return bool(answer.get("done")) and len(told) == len(lines)
             if answer["index"] not in told:
                 told.add(answer["index"])
                 yield Emit(ticket_of(answer, start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -214,26 +214,27 @@ class Client:
         lane: str | None = None,
         idempotency_key: Key = AUTO,
         chunk: int = 1000,
-    ) -> Iterator[Ticket]:
+    ) -> Generator[Ticket, None, None]:
         """Submits many jobs: items are inputs, or whole bodies with "input" or "inputs".
 
         Items are read as they are sent, chunk at a time, and the tickets of these are given before more are read. The
-        client's timeout bounds each silence of the server, not the whole.
+        client's timeout bounds each silence of the server, not the whole. With idempotency_key=None the server can put
+        many jobs into one message, which is faster, but what was cut off is not sent again.
         """
         key, timeout = new_key(idempotency_key), self._core.timeout
-        yield from self._each(self._streams.bulk(model, version, key, lane, chunk, timeout), items)
+        return self._each(self._streams.bulk(model, version, key, lane, chunk, timeout), _same, items)
 
-    def lookup(self, ids: Iterable[Id], *, outputs: bool = True, timeout: float | None = None) -> Iterator[Job]:
+    def lookup(
+        self, ids: Iterable[Id], *, outputs: bool = True, timeout: float | None = None
+    ) -> Generator[Job, None, None]:
         """Looks many jobs up, in the order of ids. The status of one that is not there is "unknown"."""
         steps = self._streams.lookup([id_of(i) for i in ids], outputs, self._core.until(timeout))
-        for raw in self._each(steps):
-            yield Job(self, raw)
+        return self._each(steps, self._job)
 
-    def events(self, ids: Iterable[Id], *, timeout: float | None = None) -> Iterator[Job]:
+    def events(self, ids: Iterable[Id], *, timeout: float | None = None) -> Generator[Job, None, None]:
         """Gives each job at once and whenever its status changes, until all are finished."""
         steps = self._streams.events([id_of(i) for i in ids], self._core.forever(timeout))
-        for raw in self._each(steps):
-            yield Job(self, raw)
+        return self._each(steps, self._job)
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists what has been announced."""
@@ -244,10 +245,15 @@ class Client:
         return self._run(self._core.model(name, version, self._core.until(timeout)))
 
     def _run(self, steps: Steps[T]) -> T:
-        values: list[T] = list(self._each(emitting(steps)))
-        return values[0]
+        values: list[T] = list(self._each(emitting(steps), _same))
+        return values.pop()
 
-    def _each(self, steps: Steps[None], source: Iterable[Any] = ()) -> Iterator[Any]:
+    def _job(self, raw: Mapping[str, Any]) -> Job:
+        return Job(self, raw)
+
+    def _each(
+        self, steps: Steps[None], make: Callable[[Any], T], source: Iterable[Any] = ()
+    ) -> Generator[T, None, None]:
         driver = _Driver(self._http, self._core.url, iter(source))
         value: Any = None
         failure: Failure | None = None
@@ -259,7 +265,7 @@ class Client:
                     return
                 value = failure = None
                 if isinstance(effect, Emit):
-                    yield effect.value
+                    yield make(effect.value)
                     continue
                 try:
                     value = driver.do(effect)
@@ -268,3 +274,7 @@ class Client:
         finally:
             steps.close()
             driver.close()
+
+
+def _same(value: Any) -> Any:
+    return value
