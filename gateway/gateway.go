@@ -21,6 +21,8 @@ import (
 // now is one of the producer's errors.
 type Submitter interface {
 	Submit(ctx context.Context, r producer.Request) (producer.Submission, error)
+	// NewBatch begins to submit many.
+	NewBatch(requests []producer.Request, done func(i int, s *producer.Submission, err error)) *producer.Batch
 }
 
 // Models knows which models are served; a *model.Catalog does.

@@ -84,6 +84,9 @@ func (m *metrics) submitted(duplicate bool, err error) {
 	m.submits.WithLabelValues(outcome).Inc()
 }
 
+// accepted counts jobs that were accepted in bulk.
+func (m *metrics) accepted(n int) { m.submits.WithLabelValues("accepted").Add(float64(n)) }
+
 func submitOutcome(code job.Code) string {
 	switch code {
 	case job.CodeMalformed, job.CodeInvalid, CodeKeyReused, CodeMediaType, CodeSlowBody, CodeUnsupported:

@@ -54,7 +54,7 @@ func newWaiters(ctx context.Context, cancel context.CancelFunc, results *results
 // take returns a seat, or a problem if all are taken or the API is closed.
 func (w *waiters) take() (*seat, *Problem) {
 	if w.isClosed() {
-		return nil, &Problem{Code: CodeUnavailable, Busy: true, Detail: "this server is going down; try again"}
+		return nil, goingDown()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

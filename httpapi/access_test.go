@@ -34,7 +34,7 @@ func scopesOf() map[string]string {
 	}
 	for _, m := range []string{"/models/{model}", "/models/{model}/versions/{version}"} {
 		maps.Copy(routes, map[string]string{
-			"POST /v1" + m + "/jobs": "submit", "POST /v1" + m + "/predict": "submit", "GET /v1" + m: "read",
+			"POST /v1" + m + "/jobs": "submit", "POST /v1" + m + "/predict": "submit", "POST /v1" + m + "/bulk": "submit", "GET /v1" + m: "read",
 			"GET /v2" + m: "read", "GET /v2" + m + "/ready": "read", "GET /v2" + m + "/config": "read", "POST /v2" + m + "/infer": "submit",
 		})
 	}
@@ -208,6 +208,8 @@ func TestModelsThatAKeyIsNotFor(t *testing.T) {
 			{"POST", "/v1/models/%/jobs"},
 			{"POST", "/v1/models/%/versions/1/jobs"},
 			{"POST", "/v1/models/%/predict"},
+			{"POST", "/v1/models/%/bulk"},
+			{"POST", "/v1/models/%/versions/1/bulk"},
 			{"POST", "/v1/models/%/versions/1/predict"},
 			{"GET", "/v2/models/%"},
 			{"GET", "/v2/models/%/ready"},

@@ -42,6 +42,10 @@ type API struct {
 	handler http.Handler
 	fixed   fixedHeaders
 	bodies  sync.Pool // of *[]byte
+	// Of bulk requests:
+	bulks       chan struct{} // holds one for each in hand
+	blocks      sync.Pool     // of *block
+	submissions sync.Pool     // of *submission
 }
 
 // New returns an API on a gateway that somebody else closes.
@@ -59,6 +63,8 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	a := &API{cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, fixed: newFixedHeaders()}
 	a.bodies.New = func() any { return new([]byte) }
+	a.bulks = make(chan struct{}, cfg.Streams.MaxBulkRequests)
+	a.submissions.New = func() any { return new(submission) }
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err
 	}

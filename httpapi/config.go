@@ -37,6 +37,8 @@ type Config struct {
 	// AdminLocal says that the API can be reached from this machine alone. The routes under /v1/admin are served then
 	// without authentication too, to who is on this machine.
 	AdminLocal bool
+	// Streams are the settings of the routes that are about many jobs.
+	Streams StreamConfig
 }
 
 // DefaultConfig returns the defaults: 8 MiB a body, 30 s for /predict.
@@ -52,6 +54,7 @@ func DefaultConfig() Config {
 		AdminTimeout:   10 * time.Second,
 		RetryAfter:     time.Second,
 		RetryAfterMax:  time.Minute,
+		Streams:        DefaultStreamConfig(),
 	}
 }
 
@@ -88,6 +91,7 @@ func (c *Config) Validate() error {
 	if err := c.Limits.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.Streams.validate())
 	return errors.Join(errs...)
 }
 

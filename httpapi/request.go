@@ -72,11 +72,12 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	q := &s.Request
 	m := members{lane: lane}
 	j := job.Job{Model: q.Model, Version: q.Version}
-	if err := f.read(body, &j, &m); err != nil {
+	err := f.read(body, &j, &m)
+	q.RequestID = j.RequestID
+	if err != nil {
 		return explain(err, s)
 	}
 	if j.Version != q.Version {
-		var err error
 		if s.Info, err = a.jobs.Model(q.Model, j.Version); err != nil {
 			return err
 		}
@@ -87,7 +88,6 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 		return explain(job.Invalidf("input", `expected either "input" or "inputs", got both`), s)
 	case m.input != nil:
 		s.short = true
-		var err error
 		if j.Inputs, s.single, err = a.shorthand(m.input, &s.Info); err != nil {
 			return explain(err, s)
 		}
@@ -95,12 +95,11 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 		return explain(job.Invalidf("inputs", `expected "inputs", a list of tensors, or for a model with one input "input", an array`), s)
 	}
 	if m.lane != "" {
-		var err error
 		if q.Lane, err = job.ParseLane(m.lane); err != nil {
 			return job.Invalidf("lane", `expected "interactive" or "bulk"`)
 		}
 	}
-	q.RequestID, q.Inputs, q.Outputs, q.Parameters = j.RequestID, j.Inputs, j.Outputs, j.Parameters
+	q.Inputs, q.Outputs, q.Parameters = j.Inputs, j.Outputs, j.Parameters
 	return nil
 }
 

@@ -86,7 +86,10 @@ func (q *placed) Locate(ctx context.Context, t job.Ticket) (job.Location, error)
 }
 
 // refusing turns every submit away.
-type refusing struct{ err error }
+type refusing struct {
+	gateway.Submitter
+	err error
+}
 
 func (s refusing) Submit(context.Context, producer.Request) (producer.Submission, error) {
 	return producer.Submission{}, fmt.Errorf("submit: %w", s.err)
@@ -109,7 +112,7 @@ func TestRefusalsAreSpread(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.code, c.max), func(t *testing.T) {
 			r := newRig(t, func(cfg *config, d *deps) {
-				d.Submitter = refusing{c.err}
+				d.Submitter = refusing{err: c.err}
 				cfg.RetryAfter, cfg.RetryAfterMax = c.least, c.max
 			})
 			seen := map[int]bool{}

@@ -36,6 +36,7 @@ type memQueue struct {
 	removed   []job.ID
 	canceled  []job.ID // that workers were told of
 	load      queue.Load
+	room      int // messages that PublishSheaf leaves waiting; 0: any number
 
 	// Faults and hooks, set before the requests.
 	publishErr error
@@ -80,8 +81,22 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 	return t, false, nil
 }
 
-func (q *memQueue) PublishSheaf(context.Context, []*job.Job) ([]job.Ticket, error) {
-	panic("the API submits one by one")
+// PublishSheaf publishes while there is room.
+func (q *memQueue) PublishSheaf(ctx context.Context, jobs []*job.Job) (tickets []job.Ticket, err error) {
+	for _, j := range jobs {
+		q.mu.Lock()
+		full := q.room > 0 && len(q.waiting) >= q.room
+		q.mu.Unlock()
+		if full {
+			return tickets, queue.ErrFull
+		}
+		t, _, err := q.Publish(ctx, j)
+		if err != nil {
+			return tickets, err
+		}
+		tickets = append(tickets, t)
+	}
+	return tickets, nil
 }
 
 func (q *memQueue) find(t job.Ticket) int {
@@ -451,7 +466,7 @@ func read(t testing.TB, resp *http.Response) reply {
 		t.Fatal(err)
 	}
 	a := reply{status: resp.StatusCode, header: resp.Header, body: string(b)}
-	if strings.Contains(resp.Header.Get("Content-Type"), "json") && len(b) > 0 && b[0] != '[' {
+	if media := resp.Header.Get("Content-Type"); strings.Contains(media, "json") && media != "application/x-ndjson" && len(b) > 0 && b[0] != '[' {
 		if err := json.Unmarshal(b, &a.doc); err != nil {
 			t.Fatalf("the answer is not JSON: %v\n%s", err, b)
 		}

@@ -47,6 +47,7 @@ func (a *API) table() []route {
 		{"GET", "/healthz", anybody, a.health, "200 while the process lives"},
 		{"GET", "/readyz", anybody, a.readyz, "200 when everything behind the API answers"},
 	}
+	list = append(list, a.streamRoutes()...)
 	list = append(list, a.oipRoutes()...)
 	list = append(list, a.adminRoutes()...)
 	if a.deps.Gatherer != nil {

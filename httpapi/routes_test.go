@@ -163,7 +163,7 @@ func TestCheckThatHangs(t *testing.T) {
 }
 
 // panics panics at every submit.
-type panics struct{}
+type panics struct{ gateway.Submitter }
 
 func (panics) Submit(context.Context, producer.Request) (producer.Submission, error) {
 	panic("a defect")

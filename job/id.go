@@ -1,6 +1,7 @@
 package job
 
 import (
+	"encoding/hex"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -49,6 +50,17 @@ func ParseID(s string) (ID, error) {
 
 // String returns the canonical, lower-case form.
 func (id ID) String() string { return uuid.UUID(id).String() }
+
+// append appends the canonical form.
+func (id ID) append(b []byte) []byte {
+	for i, part := range [...][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, part)
+	}
+	return b
+}
 
 // IsZero reports whether the ID was never set.
 func (id ID) IsZero() bool { return id == ID{} }

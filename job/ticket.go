@@ -63,13 +63,14 @@ type Ticket struct {
 func (t Ticket) Bare() bool { return t.Seq == 0 }
 
 // String returns the text form of the ticket.
-func (t Ticket) String() string {
-	id := t.ID.String()
+func (t Ticket) String() string { return string(t.Append(make([]byte, 0, 68))) }
+
+// Append appends the text form of the ticket to b.
+func (t Ticket) Append(b []byte) []byte {
+	b = t.ID.append(b)
 	if t.Bare() {
-		return id
+		return b
 	}
-	b := make([]byte, 0, len(id)+32)
-	b = append(b, id...)
 	b = append(b, '.', t.Lane.letter())
 	b = strconv.AppendUint(b, t.Seq, 10)
 	b = append(b, '-')
@@ -78,7 +79,7 @@ func (t Ticket) String() string {
 		b = append(b, '-')
 		b = strconv.AppendUint(b, t.Fingerprint, 16)
 	}
-	return string(b)
+	return b
 }
 
 // maxTicketIndex bounds what a ticket may claim as its place; no sheaf is that large.

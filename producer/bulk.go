@@ -98,27 +98,46 @@ type chunk struct {
 // sendChunk publishes until every job of the chunk is accepted or refused, waiting where the queue cannot take more.
 // report takes the first n jobs off the chunk.
 func (p *Producer) sendChunk(ctx context.Context, c *chunk, report func(c *chunk, n int, tickets []job.Ticket, err error)) error {
-	pause, size := firstRetry, len(c.jobs)
+	pause := firstRetry
+	for {
+		before := len(c.jobs)
+		err := p.publishChunk(ctx, c, report)
+		if err == nil || !MayPass(err) {
+			return err
+		}
+		if len(c.jobs) < before {
+			pause = firstRetry
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter needs no secrecy
+		}
+		pause = min(2*pause, p.cfg.RetryMax)
+	}
+}
+
+// MayPass reports whether an error of a submit says that the queue cannot take the job now, but may later.
+func MayPass(err error) bool {
+	return errors.Is(err, ErrTenantFull) || errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable)
+}
+
+// publishChunk publishes the jobs of the chunk once, but for those that are too large, which are refused.
+func (p *Producer) publishChunk(ctx context.Context, c *chunk, report func(c *chunk, n int, tickets []job.Ticket, err error)) error {
+	size := len(c.jobs)
 	for len(c.jobs) > 0 {
 		size = min(size, len(c.jobs))
 		tickets, err := p.queue.PublishSheaf(ctx, c.jobs[:size])
 		if len(tickets) > 0 {
 			report(c, len(tickets), tickets, nil)
-			pause = firstRetry
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrTooLarge) && size == 1:
 			report(c, 1, nil, err)
+			size = len(c.jobs)
 		case errors.Is(err, ErrTooLarge):
 			size = 1 // one by one, to find the one that is too large
-		case errors.Is(err, ErrTenantFull), errors.Is(err, ErrFull), errors.Is(err, ErrUnavailable):
-			select {
-			case <-ctx.Done():
-				return err
-			case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter needs no secrecy
-			}
-			pause = min(2*pause, p.cfg.RetryMax)
 		default:
 			return err
 		}

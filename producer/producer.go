@@ -169,33 +169,41 @@ func (p *Producer) prepare(r *Request) (*job.Job, model.Info, error) {
 	if !ok {
 		return nil, model.Info{}, p.unknownModel(r.Model, r.Version)
 	}
+	j := new(job.Job)
+	if err := p.makeJob(j, r, &info, slices.Clone(r.Inputs)); err != nil {
+		return nil, model.Info{}, err
+	}
+	return j, info, nil
+}
+
+// makeJob makes the job of a request. The inputs, which are the request's, may change their order.
+func (p *Producer) makeJob(j *job.Job, r *Request, info *model.Info, inputs []job.Tensor) error {
 	if r.Tenant == "" {
 		r.Tenant = job.DefaultTenant
 	}
 	if !job.ValidName(r.Tenant) {
-		return nil, model.Info{}, job.Invalidf("tenant", "a tenant is 1 to 128 letters, digits, '-', '_' and '.', starting with a letter or a digit")
+		return job.Invalidf("tenant", "a tenant is 1 to 128 letters, digits, '-', '_' and '.', starting with a letter or a digit")
 	}
-	j := &job.Job{
+	*j = job.Job{
 		Lane: r.Lane, Tenant: r.Tenant, Model: r.Model, Version: r.Version, RequestID: r.RequestID,
-		Inputs: slices.Clone(r.Inputs), Outputs: r.Outputs, Parameters: r.Parameters,
+		Inputs: inputs, Outputs: r.Outputs, Parameters: r.Parameters,
 		CreatedAt: time.Now(), Deadline: r.Deadline, Reply: r.Reply, TraceParent: r.TraceParent,
 	}
 	if _, err := info.Signature.Check(j, p.cfg.Limits); err != nil {
-		return nil, model.Info{}, err
+		return err
 	}
 	if j.Deadline.IsZero() && info.Deadline > 0 {
 		j.Deadline = j.CreatedAt.Add(info.Deadline)
 	}
 	if r.IdempotencyKey != "" {
 		j.ID, j.Idempotent, j.Fingerprint = job.DerivedID(r.Tenant, r.IdempotencyKey), true, job.Fingerprint(j)
-		return j, info, p.readable(j)
+		return p.readable(j)
 	}
-	id, err := job.NewID()
-	if err != nil {
-		return nil, model.Info{}, err
+	var err error
+	if j.ID, err = job.NewID(); err != nil {
+		return err
 	}
-	j.ID = id
-	return j, info, p.readable(j)
+	return p.readable(j)
 }
 
 // readable makes sure that a worker will be able to read what is seldom given and has rules of its own, by reading it

@@ -67,6 +67,7 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 	fs.StringSliceVar(&cfg.CORSOrigins, "cors-origins", nil, "`LIST` of origins whose pages may call the API from a browser, such as https://app.example.com; * is any")
 	asSettings(fs, "insecure", "max-connections", "header-timeout", "idle-timeout", "max-header-bytes", "cors-origins", "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
 		"poll-interval", "max-submits", "deadline-margin", "retry-after", "retry-after-max")
+	streamFlags(fs, &cfg.Streams)
 	return s
 }
 

@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/sheafml/sheaf/producer"
+)
+
+// bulkBatch is what is submitted together. It is reused.
+type bulkBatch[T any] struct {
+	items    []T
+	bytes    int
+	subs     []Submission
+	requests []producer.Request
+	places   []int // of requests, in items
+	ends     []end // not told yet
+}
+
+func newBulkBatch[T any]() *bulkBatch[T] {
+	return &bulkBatch[T]{items: make([]T, 0, bulkItems)}
+}
+
+func (p *bulkBatch[T]) full() bool { return len(p.items) >= bulkItems || p.bytes >= bulkBytes }
+
+func (p *bulkBatch[T]) reset() {
+	clear(p.items)
+	clear(p.subs)
+	clear(p.requests)
+	clear(p.ends)
+	p.items, p.bytes, p.subs, p.requests, p.places = p.items[:0], 0, p.subs[:0], p.requests[:0], p.places[:0]
+	p.ends = p.ends[:0]
+}
+
+// end is what became of an item.
+type end struct {
+	place int
+	err   error
+}
+
+func (r *bulkRun[T]) work(ctx context.Context) {
+	empty := newBulkBatch[T]()
+	for {
+		p := r.take(empty)
+		if p == nil {
+			return
+		}
+		r.handle(ctx, p)
+		p.reset()
+		empty = p
+		r.mu.Lock()
+		r.busy--
+		r.changed.Broadcast()
+		r.mu.Unlock()
+	}
+}
+
+// errBulkPanic is the server's own fault; its log has the rest.
+var errBulkPanic = errors.New("a bulk submit panicked")
+
+// handle brings each item of a batch to its end.
+func (r *bulkRun[T]) handle(ctx context.Context, p *bulkBatch[T]) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.g.log.LogAttrs(ctx, slog.LevelError, "a bulk submit panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			r.fail(errBulkPanic)
+		}
+	}()
+	for i := range p.items {
+		p.subs = append(p.subs, Submission{})
+		if err := r.b.Read(&p.items[i], &p.subs[i]); err != nil {
+			p.ends = append(p.ends, end{i, err})
+			continue
+		}
+		p.requests = append(p.requests, p.subs[i].Request)
+		p.places = append(p.places, i)
+	}
+	batch := r.g.deps.Submitter.NewBatch(p.requests, func(i int, sub *producer.Submission, err error) {
+		place := p.places[i]
+		if err == nil {
+			s := &p.subs[place]
+			s.Ticket, s.Created, s.Deadline = sub.Ticket, sub.CreatedAt, sub.Deadline
+		}
+		p.ends = append(p.ends, end{place, err})
+	})
+	if err := r.submit(ctx, p, batch); err != nil {
+		r.fail(err)
+		batch.Refuse(err)
+	}
+	_ = r.tell(p)
+}
+
+// submit submits a batch, and waits while the queue does not take it. The error is why what is left is given up.
+func (r *bulkRun[T]) submit(ctx context.Context, p *bulkBatch[T], batch *producer.Batch) error {
+	began, pause := time.Now(), firstPause
+	for batch.Left() > 0 {
+		if err := r.failed(); err != nil {
+			return err
+		}
+		left := batch.Left()
+		err := r.send(ctx, batch)
+		if batch.Left() == 0 {
+			return nil
+		}
+		if batch.Left() < left {
+			pause = firstPause
+			r.progress.Store(time.Now().UnixNano())
+		}
+		if ctx.Err() != nil {
+			return ErrClientGone
+		}
+		waited := min(time.Since(began), time.Since(time.Unix(0, r.progress.Load())))
+		if !mayPass(err) || waited >= r.b.Patience {
+			return err
+		}
+		if err := r.tell(p); err != nil { // of those that were accepted, while the others wait
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(pause/2+rand.N(pause/2), r.b.Patience-waited)): //nolint:gosec // jitter needs no secrecy
+		}
+		pause = min(2*pause, longestPause)
+	}
+	return nil
+}
+
+// Pauses before a queue that takes nothing; they double.
+const (
+	firstPause   = 20 * time.Millisecond
+	longestPause = time.Second
+)
+
+// mayPass reports whether the queue may take later what it does not take now.
+func mayPass(err error) bool {
+	var p *Problem
+	return producer.MayPass(err) || outOfReach(err) || errors.As(err, &p) && p.Busy
+}
+
+// send publishes what is left of a batch, through the guards.
+func (r *bulkRun[T]) send(ctx context.Context, batch *producer.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, r.g.cfg.SubmitTimeout)
+	defer cancel()
+	_, err := r.g.queue.submit(func() (producer.Submission, error) { return producer.Submission{}, batch.Send(ctx) })
+	if err == nil && batch.Left() > 0 {
+		err = fmt.Errorf("%d jobs of a batch came to no end", batch.Left())
+	}
+	return err
+}
+
+// tell lets the items of a batch that have come to their ends be told of it, and counts them.
+func (r *bulkRun[T]) tell(p *bulkBatch[T]) error {
+	if len(p.ends) == 0 {
+		return nil
+	}
+	r.tellEnds(p)
+	p.ends = p.ends[:0]
+	err := r.b.Flush()
+	if err != nil {
+		r.fail(err)
+	}
+	return err
+}
+
+func (r *bulkRun[T]) tellEnds(p *bulkBatch[T]) {
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	accepted := 0
+	for _, e := range p.ends {
+		if e.err == nil {
+			accepted++
+		} else {
+			r.g.metrics.submitted(false, e.err)
+		}
+		r.b.Done(&p.items[e.place], &p.subs[e.place], e.err)
+	}
+	r.g.metrics.accepted(accepted)
+	if accepted > 0 {
+		r.progress.Store(time.Now().UnixNano())
+	}
+}
