@@ -50,16 +50,9 @@ func (g *Gateway) find(ctx context.Context, tenant string, t job.Ticket) (*Job, 
 		return v, err
 	}
 	if !t.Bare() {
-		loc, err := g.queue.Locate(ctx, t)
-		if err == nil {
-			v, err := g.pending(tenant, t, loc)
-			if err == nil && v.overdue(time.Now()) {
-				v = g.expire(ctx, tenant, v)
-			}
+		v, missing, err := g.locate(ctx, tenant, t)
+		if !missing {
 			return v, err
-		}
-		if !errors.Is(err, job.ErrNotFound) {
-			return nil, fmt.Errorf("look up job %s in the queue: %w", t, err)
 		}
 		v, err = g.finished(ctx, tenant, t)
 		if v != nil || err != nil {
@@ -67,6 +60,22 @@ func (g *Gateway) find(ctx context.Context, tenant string, t job.Ticket) (*Job, 
 		}
 	}
 	return nil, unknownJob(t)
+}
+
+// locate looks for a job without a record in the queue. missing: it is not there.
+func (g *Gateway) locate(ctx context.Context, tenant string, t job.Ticket) (v *Job, missing bool, err error) {
+	loc, err := g.queue.Locate(ctx, t)
+	switch {
+	case errors.Is(err, job.ErrNotFound):
+		return nil, true, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("look up job %s in the queue: %w", t, err)
+	}
+	v, err = g.pending(tenant, t, loc)
+	if err == nil && v.overdue(time.Now()) {
+		v = g.expire(ctx, tenant, v)
+	}
+	return v, false, err
 }
 
 // finished returns the view of a job that has a record, nil if it has none.

@@ -37,7 +37,7 @@ func (g *Gateway) Submit(ctx context.Context, s *Submission, wait time.Duration)
 	v = s.job()
 	wait = min(wait, g.cfg.MaxWait)
 	if wait > 0 {
-		if seat, full := g.waiters.take(); full == nil {
+		if seat, full := g.waiters.take(1); full == nil {
 			defer seat.leave()
 			waited = true
 			v, err = g.await(ctx, seat, s, v, wait)
@@ -57,7 +57,7 @@ func (g *Gateway) Ask(ctx context.Context, s *Submission, wait time.Duration) (*
 		g.Refused(err)
 		return nil, err
 	}
-	seat, full := g.waiters.take()
+	seat, full := g.waiters.take(1)
 	if full != nil {
 		g.Refused(full)
 		return nil, full

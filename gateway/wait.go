@@ -13,13 +13,13 @@ const lookAgain = time.Second
 
 // findWithin is find for a client that waits until the job is finished.
 func (g *Gateway) findWithin(ctx context.Context, tenant string, t job.Ticket, wait time.Duration) (*Job, error) {
-	seat, full := g.waiters.take()
+	seat, full := g.waiters.take(1)
 	if full != nil {
 		return nil, full
 	}
 	defer seat.leave()
 	// The seat watches before the look-up: a record that is written after the look-up is told of.
-	seat.watch(t.ID, false)
+	seat.watch(false, t.ID)
 	v, err := g.find(ctx, tenant, t)
 	if err != nil || v.State.Terminal() {
 		return v, err
@@ -29,7 +29,7 @@ func (g *Gateway) findWithin(ctx context.Context, tenant string, t job.Ticket, w
 
 // await waits for the record of a job that was just submitted, and returns what is known of the job afterwards.
 func (g *Gateway) await(ctx context.Context, seat *seat, s *Submission, v *Job, wait time.Duration) (*Job, error) {
-	seat.watch(s.Ticket.ID, true)
+	seat.watch(true, s.Ticket.ID)
 	now, err := g.hold(ctx, seat, s.Request.Tenant, s.Ticket, s.Deadline, wait)
 	if ctx.Err() != nil {
 		return nil, ErrClientGone

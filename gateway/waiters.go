@@ -10,7 +10,7 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
-// waiters are the requests that wait for a job's record. One goroutine looks records up for all of them together:
+// waiters are the requests that wait for the records of jobs. One goroutine looks records up for all of them together:
 // those that a notice has named, and at each tick every one, since a notice may be lost. What is named while a look-up
 // is under way makes up the next, so the cost of a waiter falls with their number.
 type waiters struct {
@@ -22,7 +22,7 @@ type waiters struct {
 	limit   int
 
 	mu    sync.Mutex
-	count int // seats taken
+	count int // jobs that the taken seats are for
 	byID  map[job.ID][]*seat
 	due   map[job.ID]struct{}
 
@@ -31,11 +31,18 @@ type waiters struct {
 	close  context.CancelFunc
 }
 
-// seat is the right to wait. Whoever takes one must leave it.
+// seat is the right to wait for a number of jobs. Whoever takes one must leave it.
 type seat struct {
-	w      *waiters
+	w       *waiters
+	jobs    int
+	ids     []job.ID
+	records chan arrival // is sent each record once; has room for all
+}
+
+// arrival is the record of a job that was waited for.
+type arrival struct {
 	id     job.ID
-	record chan []byte // is sent the record once
+	record []byte
 }
 
 // lookupChunk bounds the records of one look-up.
@@ -51,19 +58,19 @@ func newWaiters(ctx context.Context, cancel context.CancelFunc, results *results
 	}
 }
 
-// take returns a seat, or a problem if all are taken or the API is closed.
-func (w *waiters) take() (*seat, *Problem) {
+// take returns a seat for a number of jobs, or a problem if as many as allowed are waited for or the API is closed.
+func (w *waiters) take(jobs int) (*seat, *Problem) {
 	if w.isClosed() {
 		return nil, goingDown()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.count >= w.limit {
+	if w.count+jobs > w.limit {
 		return nil, &Problem{Code: CodeTooManyWaiters, Busy: true, Detail: "as many requests as allowed wait for results already; try again later"}
 	}
-	w.count++
+	w.count += jobs
 	w.metrics.waiters.Set(float64(w.count))
-	return &seat{w: w, record: make(chan []byte, 1)}, nil
+	return &seat{w: w, jobs: jobs, records: make(chan arrival, jobs)}, nil
 }
 
 func (w *waiters) isClosed() bool {
@@ -75,14 +82,16 @@ func (w *waiters) isClosed() bool {
 	}
 }
 
-// watch begins to wait for the job's record. With lookUp the record is looked up at once, in case that it stood before;
-// without, the caller does so after watch has returned.
-func (s *seat) watch(id job.ID, lookUp bool) {
-	s.id = id
+// watch begins to wait for the records of as many jobs as the seat is for, each another. With lookUp they are looked up
+// at once, in case that they stood before; without, the caller does so after watch has returned.
+func (s *seat) watch(lookUp bool, ids ...job.ID) {
+	s.ids = ids
 	s.w.mu.Lock()
-	s.w.byID[id] = append(s.w.byID[id], s)
-	if lookUp {
-		s.w.due[id] = struct{}{}
+	for _, id := range ids {
+		s.w.byID[id] = append(s.w.byID[id], s)
+		if lookUp {
+			s.w.due[id] = struct{}{}
+		}
 	}
 	s.w.mu.Unlock()
 	if lookUp {
@@ -95,23 +104,37 @@ func (s *seat) leave() {
 	w := s.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.count--
+	w.count -= s.jobs
 	w.metrics.waiters.Set(float64(w.count))
-	others := slices.DeleteFunc(w.byID[s.id], func(o *seat) bool { return o == s })
-	if len(others) == 0 {
-		delete(w.byID, s.id)
-	} else {
-		w.byID[s.id] = others
+	for _, id := range s.ids {
+		s.forget(id)
 	}
 }
 
-// wait returns the record, or nil when the time is over, the API closes, or ctx ends.
+// unwatch ends the wait for one of the jobs.
+func (s *seat) unwatch(id job.ID) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.forget(id)
+}
+
+// forget is unwatch for who holds the lock.
+func (s *seat) forget(id job.ID) {
+	others := slices.DeleteFunc(s.w.byID[id], func(o *seat) bool { return o == s })
+	if len(others) == 0 {
+		delete(s.w.byID, id)
+	} else {
+		s.w.byID[id] = others
+	}
+}
+
+// wait returns the record of the one job, or nil when the time is over, the API closes, or ctx ends.
 func (s *seat) wait(ctx context.Context, timeout time.Duration) []byte {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
-	case record := <-s.record:
-		return record
+	case a := <-s.records:
+		return a.record
 	case <-timer.C:
 	case <-s.w.closed:
 	case <-ctx.Done():
@@ -214,7 +237,7 @@ func (w *waiters) lookUp(ctx context.Context, ids []job.ID, by string) error {
 			continue
 		}
 		for _, s := range w.byID[ids[i]] {
-			s.record <- record // holds one, and is sent one: the seat is forgotten here
+			s.records <- arrival{ids[i], record} // has room: the seat is forgotten here
 			w.metrics.wakeups.WithLabelValues(by).Inc()
 		}
 		delete(w.byID, ids[i])

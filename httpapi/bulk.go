@@ -13,18 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
-
-// streamRoutes are those that are about many jobs, or tell of them as they go on.
-func (a *API) streamRoutes() []route {
-	return []route{
-		{"POST", "/v1/models/{model}/bulk", auth.Submit, a.bulk, "submit many jobs: a line of JSON for each, a line of JSON back for each"},
-		{"POST", "/v1/models/{model}/versions/{version}/bulk", auth.Submit, a.bulk, "the same with one version of a model"},
-	}
-}
 
 // mediaLines is the media type of bodies with one JSON document a line.
 const mediaLines = "application/x-ndjson"

@@ -29,7 +29,10 @@ func sizeHint(v *gateway.Job) int {
 }
 
 // appendJob appends the JSON of a job; what does not apply is left out.
-func appendJob(b []byte, v *gateway.Job) []byte {
+func appendJob(b []byte, v *gateway.Job) []byte { return appendJobWith(b, v, true) }
+
+// appendJobWith is appendJob with the outputs or without.
+func appendJobWith(b []byte, v *gateway.Job, outputs bool) []byte {
 	o := object{b: append(b, '{')}
 	o.string("id", v.Ticket.String())
 	o.string("status", v.State.String())
@@ -53,7 +56,7 @@ func appendJob(b []byte, v *gateway.Job) []byte {
 	if r.Attempts > 0 {
 		o.int("attempts", r.Attempts)
 	}
-	if r.State == job.Succeeded {
+	if outputs && r.State == job.Succeeded {
 		o.key("outputs")
 		o.b = append(o.b, '[')
 		for i := range r.Outputs {
