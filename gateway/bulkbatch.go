@@ -84,7 +84,7 @@ func (r *bulkRun[T]) handle(ctx context.Context, p *bulkBatch[T]) {
 		place := p.places[i]
 		if err == nil {
 			s := &p.subs[place]
-			s.Ticket, s.Created, s.Deadline = sub.Ticket, sub.CreatedAt, sub.Deadline
+			s.Ticket, s.Created, s.Deadline, s.Duplicate = sub.Ticket, sub.CreatedAt, sub.Deadline, sub.Duplicate
 		}
 		p.ends = append(p.ends, end{place, err})
 	})
@@ -170,17 +170,20 @@ func (r *bulkRun[T]) tell(p *bulkBatch[T]) error {
 func (r *bulkRun[T]) tellEnds(p *bulkBatch[T]) {
 	r.telling.Lock()
 	defer r.telling.Unlock()
-	accepted := 0
+	accepted, duplicate := 0, 0
 	for _, e := range p.ends {
-		if e.err == nil {
-			accepted++
-		} else {
+		switch {
+		case e.err != nil:
 			r.g.metrics.submitted(false, e.err)
+		case p.subs[e.place].Duplicate:
+			duplicate++
+		default:
+			accepted++
 		}
 		r.b.Done(&p.items[e.place], &p.subs[e.place], e.err)
 	}
-	r.g.metrics.accepted(accepted)
-	if accepted > 0 {
+	r.g.metrics.accepted(accepted, duplicate)
+	if accepted+duplicate > 0 {
 		r.progress.Store(time.Now().UnixNano())
 	}
 }

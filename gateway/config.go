@@ -16,7 +16,8 @@ type Config struct {
 	LookupTimeout time.Duration
 	// PollInterval is how often all waiters together are looked up, in case that a notice was lost.
 	PollInterval time.Duration
-	// MaxWaiters bounds the requests that wait at a time; those beyond are refused.
+	// MaxWaiters bounds the jobs that are waited for at a time, one by most requests, several by a [Watch]; requests beyond
+	// are refused.
 	MaxWaiters int
 }
 

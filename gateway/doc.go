@@ -9,6 +9,9 @@
 //	Find     what is known of a job, at once or when it is finished
 //	Cancel   the canceled record, if it comes first
 //
+// Of many jobs: SubmitAll submits them as they come, no faster than the queue accepts them, FindAll is Find of each, and
+// a Watch follows them until they are finished.
+//
 // A scope is the tenant whose jobs a caller may see; a job of another tenant does not exist for it. An error is a
 // *[Problem], or [ProblemOf] makes one of it, whose code the protocols turn into theirs.
 //

@@ -28,7 +28,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: name("submits_total"), Help: "Jobs submitted, by outcome: accepted, duplicate, refused, unknown_model, too_large, tenant_full, full, rate_limited, busy, too_late, unavailable, gone, error.",
 		}, []string{"outcome"}),
 		waiters: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: name("waiters"), Help: "Requests that wait for a result.",
+			Name: name("waiters"), Help: "Jobs that requests wait for; a stream of events waits for several.",
 		}),
 		wakeups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("wakeups_total"), Help: "Waiters that were given a result, by what found it: notice, or poll where the notice did not come.",
@@ -85,7 +85,10 @@ func (m *metrics) submitted(duplicate bool, err error) {
 }
 
 // accepted counts jobs that were accepted in bulk.
-func (m *metrics) accepted(n int) { m.submits.WithLabelValues("accepted").Add(float64(n)) }
+func (m *metrics) accepted(fresh, duplicate int) {
+	m.submits.WithLabelValues("accepted").Add(float64(fresh))
+	m.submits.WithLabelValues("duplicate").Add(float64(duplicate))
+}
 
 func submitOutcome(code job.Code) string {
 	switch code {

@@ -212,6 +212,16 @@ func TestBulkIdempotency(t *testing.T) {
 			t.Errorf("line %d: %s, then %s, expected job %s", i, first.lines[i].ID, again.lines[i].ID, id)
 		}
 	}
+	other := r.bulk(t, bulkPath, oneRow+"\n"+`{"input":[1,2,3,5]}`, "Idempotency-Key", "k")
+	if other.lines[0].ID != first.lines[0].ID || other.lines[1].code() != "key-reused" {
+		t.Errorf("another line under the same key: %+v", other.lines)
+	}
+	m := r.call(t, "GET", "/metrics", "").body
+	for _, want := range []string{`outcome="accepted"} 10`, `outcome="duplicate"} 11`, `outcome="refused"} 1`} {
+		if !strings.Contains(m, "sheaf_gateway_submits_total{"+want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
 }
 
 // bulkConn is a bulk request whose lines are sent one by one.
@@ -456,25 +466,34 @@ func TestBulkCutOff(t *testing.T) {
 	}
 }
 
-// A client that never reads is cut off, after what it may leave unread.
-func TestBulkSlowReader(t *testing.T) {
-	r := newRig(t, func(c *config, _ *deps) {
-		c.BodyTimeout, c.Streams.BulkMaxJobs, c.Streams.MaxBulkRequests = 200*time.Millisecond, 1<<30, 1
-	})
-	server := httptest.NewUnstartedServer(r.api.Handler())
-	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
-		if tcp, ok := c.(*net.TCPConn); ok && s == http.StateNew {
-			_ = tcp.SetWriteBuffer(64 << 10)
-		}
+// small makes connections hold little of what is not read.
+func small(c net.Conn, s http.ConnState) {
+	if tcp, ok := c.(*net.TCPConn); ok && s == http.StateNew {
+		_ = tcp.SetWriteBuffer(64 << 10)
 	}
-	server.Start()
-	t.Cleanup(server.Close)
+}
+
+// dialSmall connects to a server whose ConnState is small.
+func dialSmall(t *testing.T, server *httptest.Server) *net.TCPConn {
+	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	t.Cleanup(func() { _ = conn.Close() })
+	tcp := conn.(*net.TCPConn)
+	_ = tcp.SetReadBuffer(64 << 10)
+	return tcp
+}
+
+// A client that never reads is cut off, after what it may leave unread.
+func TestBulkSlowReader(t *testing.T) {
+	r := newRig(t, func(c *config, _ *deps) { c.BodyTimeout, c.Streams.BulkMaxJobs = 200*time.Millisecond, 1<<30 })
+	server := httptest.NewUnstartedServer(r.api.Handler())
+	server.Config.ConnState = small
+	server.Start()
+	t.Cleanup(server.Close)
+	conn := dialSmall(t, server)
 	_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n", bulkPath, int64(1)<<40)
 	block := []byte(strings.Repeat(`{"input":[]}`+"\n", 5000)) // refusals are long
 	sent := 0
@@ -487,6 +506,28 @@ func TestBulkSlowReader(t *testing.T) {
 	}
 	if sent > 16<<20 {
 		t.Errorf("%d bytes were taken of a client that does not read", sent)
+	}
+}
+
+// A client that asks whether its body is wanted is asked for it before anything else is said.
+func TestBulkExpectContinue(t *testing.T) {
+	r := newRig(t, nil)
+	r.listen(t)
+	conn := dialSmall(t, r.server)
+	in := bufio.NewReader(conn)
+	_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n", bulkPath, len(oneRow))
+	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatalf("first %q, %v", line, err)
+	}
+	_, _ = in.ReadString('\n')
+	_, _ = io.WriteString(conn, oneRow)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if a := readBulk(t, resp.Body); a.end == nil || !*a.end.Done || a.end.Accepted != 1 {
+		t.Errorf("the last line is %+v", a.end)
 	}
 }
 

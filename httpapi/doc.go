@@ -6,6 +6,9 @@
 //	GET    /v1/jobs/{id}?wait=20s        a job: its state, or its result; wait holds the answer until it is finished
 //	DELETE /v1/jobs/{id}                 cancel
 //	POST   /v1/models/{model}/predict    submit and wait in one call: {"input": …} gives {"prediction": …}
+//	POST   /v1/models/{model}/bulk       submit many: a line of JSON for each, answered while the body still comes
+//	POST   /v1/jobs/lookup               many jobs at once, a line of JSON for each
+//	GET    /v1/jobs/{id}/events          server-sent events of a job; /v1/jobs/events of several
 //	GET    /v1/models, /v1/models/{model}
 //	POST   /v2/models/{model}/infer      submit and wait, by the Open Inference Protocol
 //	GET    /v2, /v2/health/{live,ready}, /v2/models/{model}, and the rest of that protocol

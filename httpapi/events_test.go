@@ -459,3 +459,35 @@ func TestStreamsOutlastTheServersTimeouts(t *testing.T) {
 		t.Errorf("the last line is %+v", l)
 	}
 }
+
+// A client that reads neither events nor a look-up is cut off, and its places are given back.
+func TestStreamsToASlowReader(t *testing.T) {
+	r := newRig(t, func(c *config, _ *deps) { c.BodyTimeout = 100 * time.Millisecond })
+	server := httptest.NewUnstartedServer(r.api.Handler())
+	server.Config.ConnState = small
+	server.Start()
+	t.Cleanup(server.Close)
+	var ids []string
+	for range 300 {
+		ticket := r.submit(t)
+		r.settle(t, ticket, job.Result{State: job.Succeeded, Outputs: []job.Tensor{fp32("probabilities", []int64{5000}, make([]float32, 5000)...)}})
+		ids = append(ids, ticket.String())
+	}
+	ids = append(ids, r.submit(t).String())
+	list, err := json.Marshal(map[string]any{"ids": ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/jobs/events", "/v1/jobs/lookup"} {
+		conn := dialSmall(t, server)
+		_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, len(list), list)
+		for want := fmt.Sprintf(`sheaf_http_requests_total{method="POST",route=%q,status="gone"} 1`, path); ; {
+			if m := r.call(t, "GET", "/metrics", "").body; strings.Contains(m, want) {
+				if !strings.Contains(m, "sheaf_gateway_waiters 0") {
+					t.Error("the places of the waiters are not given back")
+				}
+				break
+			}
+		}
+	}
+}

@@ -2,6 +2,9 @@ package producer
 
 import (
 	"context"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
@@ -13,6 +16,7 @@ type Batch struct {
 	p      *Producer
 	done   func(i int, s *Submission, err error)
 	chunks []chunk
+	alone  chunk // those with an IdempotencyKey
 }
 
 // NewBatch makes the jobs of requests, whose inputs may change their order. done is called once for each request, with
@@ -39,7 +43,10 @@ func (p *Producer) NewBatch(requests []Request, done func(i int, s *Submission, 
 			done(i, nil, err)
 			continue
 		}
-		c := b.chunkFor(destination{j.Lane, j.Model, j.Tenant}, len(requests)-i)
+		c := &b.alone
+		if !j.Idempotent {
+			c = b.chunkFor(destination{j.Lane, j.Model, j.Tenant}, len(requests)-i)
+		}
 		c.jobs, c.places = append(c.jobs, j), append(c.places, i)
 	}
 	return b
@@ -60,12 +67,55 @@ func (b *Batch) chunkFor(to destination, jobs int) *chunk {
 // rest was not accepted, or may not have been. Where [MayPass] says so, Send may be called again.
 func (b *Batch) Send(ctx context.Context) error {
 	var first error
-	for i := range b.chunks {
-		c := &b.chunks[i]
-		if err := b.p.publishChunk(ctx, c, b.report); err != nil && (first == nil || MayPass(first) && !MayPass(err)) {
+	note := func(err error) {
+		if err != nil && (first == nil || MayPass(first) && !MayPass(err)) {
 			first = err
 		}
 	}
+	for i := range b.chunks {
+		note(b.p.publishChunk(ctx, &b.chunks[i], b.report))
+	}
+	note(b.sendAlone(ctx))
+	return first
+}
+
+// aloneInFlight is how many jobs that travel alone a batch has in flight.
+const aloneInFlight = 32
+
+// sendAlone publishes the jobs that travel alone.
+func (b *Batch) sendAlone(ctx context.Context) error {
+	c := &b.alone
+	subs, errs := make([]Submission, len(c.jobs)), make([]error, len(c.jobs))
+	var group errgroup.Group
+	group.SetLimit(aloneInFlight)
+	for i, j := range c.jobs {
+		group.Go(func() error {
+			s := &subs[i]
+			s.CreatedAt, s.Deadline = j.CreatedAt, j.Deadline
+			if s.Ticket, s.Duplicate, errs[i] = b.p.queue.Publish(ctx, j); s.Duplicate && b.p.clashes(ctx, s.Ticket) {
+				errs[i] = ErrKeyReused
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	var first error
+	left := 0
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			b.done(c.places[i], &subs[i], nil)
+		case errors.Is(err, ErrKeyReused), errors.Is(err, ErrTooLarge):
+			b.done(c.places[i], nil, err)
+		default:
+			if first == nil || MayPass(first) && !MayPass(err) {
+				first = err
+			}
+			c.jobs[left], c.places[left] = c.jobs[i], c.places[i]
+			left++
+		}
+	}
+	c.jobs, c.places = c.jobs[:left], c.places[:left]
 	return first
 }
 
@@ -82,7 +132,7 @@ func (b *Batch) report(c *chunk, n int, tickets []job.Ticket, err error) {
 
 // Left is how many requests have come to no end yet.
 func (b *Batch) Left() int {
-	n := 0
+	n := len(b.alone.jobs)
 	for i := range b.chunks {
 		n += len(b.chunks[i].jobs)
 	}
@@ -91,8 +141,11 @@ func (b *Batch) Left() int {
 
 // Refuse gives the requests that are left up, for the reason that Send gave. They may have been accepted if that says so.
 func (b *Batch) Refuse(err error) {
-	for i := range b.chunks {
-		c := &b.chunks[i]
+	for i := range len(b.chunks) + 1 {
+		c := &b.alone
+		if i < len(b.chunks) {
+			c = &b.chunks[i]
+		}
 		if len(c.jobs) > 0 {
 			b.report(c, len(c.jobs), nil, submitError(c.jobs[0], b.p.admission.refused(c.jobs[0], err)))
 		}

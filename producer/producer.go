@@ -153,14 +153,18 @@ func (p *Producer) Submit(ctx context.Context, r Request) (Submission, error) {
 	if err != nil {
 		return refused, submitError(j, p.admission.refused(j, err))
 	}
-	if duplicate {
-		// A job that is not there is finished. One that cannot be looked up is accepted all the same.
-		if loc, err := p.queue.Locate(ctx, ticket); err == nil && job.Clash(ticket.Fingerprint, loc.Fingerprint) {
-			return Submission{}, ErrKeyReused
-		}
+	if duplicate && p.clashes(ctx, ticket) {
+		return Submission{}, ErrKeyReused
 	}
 	p.cfg.Reach.Reach(failpoint.Published)
 	return Submission{Ticket: ticket, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Duplicate: duplicate, Info: info}, nil
+}
+
+// clashes reports whether the job that was there under a ticket's ID is another request's. A job that is not there is
+// finished. One that cannot be looked up is accepted all the same.
+func (p *Producer) clashes(ctx context.Context, t job.Ticket) bool {
+	loc, err := p.queue.Locate(ctx, t)
+	return err == nil && job.Clash(t.Fingerprint, loc.Fingerprint)
 }
 
 // prepare makes the job of a request and checks it against its model's signature.

@@ -50,7 +50,7 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 	fs.StringVar(addr, "addr", "127.0.0.1:8080", "`HOST:PORT` of the HTTP API; port 0 is any free one")
 	fs.DurationVar(&jobs.MaxWait, "max-wait", jobs.MaxWait, "the longest that ?wait= and Prefer: wait= may hold a request")
 	fs.DurationVar(&cfg.PredictTimeout, "predict-timeout", cfg.PredictTimeout, "how long /predict waits for its answer")
-	fs.IntVar(&jobs.MaxWaiters, "max-waiters", jobs.MaxWaiters, "requests that may wait at the same time")
+	fs.IntVar(&jobs.MaxWaiters, "max-waiters", jobs.MaxWaiters, "jobs that requests may wait for at the same time")
 	fs.DurationVar(&jobs.SubmitTimeout, "submit-timeout", jobs.SubmitTimeout, "how long a submit may take while NATS is out of reach")
 	fs.DurationVar(&jobs.LookupTimeout, "lookup-timeout", jobs.LookupTimeout, "how long a look-up or a cancel may take")
 	fs.DurationVar(&cfg.BodyTimeout, "body-timeout", cfg.BodyTimeout, "how long a client may take to send its body")
