@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -327,6 +328,38 @@ func (e *endless) Read(p []byte) (int, error) {
 	}
 	e.read.Add(int64(len(p)))
 	return len(p), nil
+}
+
+// A client that goes on sending, and reads only when the server is done with it, gets the whole answer all the same.
+func TestBulkLastLineReachesWhoSends(t *testing.T) {
+	const most = 1500
+	r := newRig(t, func(c *config, _ *deps) { c.Streams.BulkMaxJobs = most })
+	server := httptest.NewUnstartedServer(r.api.Handler())
+	server.Config.ConnState = small
+	server.Start()
+	t.Cleanup(server.Close)
+	conn := dialSmall(t, server)
+	_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n", bulkPath)
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_, _ = io.Copy(httputil.NewChunkedWriter(conn), new(endless))
+	}()
+	for !strings.Contains(r.call(t, "GET", "/metrics", "").body, `sheaf_http_requests_total{method="POST",route="/v1/models/{model}/bulk",status="2xx"} 1`) {
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("after %d bytes: %v", len(body), err)
+	}
+	if a := readBulk(t, bytes.NewReader(body)); a.end == nil || *a.end.Done || a.end.Accepted != most || a.end.code() != "too-large" {
+		t.Errorf("the answer ends with %+v", a.end)
+	}
+	<-sent // the connection is closed
 }
 
 // A queue without room stops the reading of the body, and each line is answered when patience is over.
