@@ -22,7 +22,7 @@ type Bulk[T any] struct {
 	Interrupt func()
 	// Size is what an item weighs in bytes. A batch is full .
 	Size func(item *T) int
-	// Patience is how long a queue that takes nothing is waited for.
+	// Patience is how long a queue that takes nothing is waited for, and a rate limit.
 	Patience time.Duration
 }
 
@@ -40,7 +40,7 @@ const (
 //
 // A queue that is full or out of reach is waited for. The error is nil if every item came to Done. Otherwise it says why
 // the submit ended early, after Done for all that were taken, but for ErrClientGone. It ends early too when the gateway
-// is closed; what was taken is submitted then.
+// is closed; what was taken is submitted then, if the queue takes it at once.
 func SubmitAll[T any](ctx context.Context, g *Gateway, items iter.Seq[T], b Bulk[T]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -17,6 +17,7 @@ type bulkBatch[T any] struct {
 	items    []T
 	bytes    int
 	subs     []Submission
+	read     []int // places of the items that are not submitted yet
 	requests []producer.Request
 	places   []int // of requests, in items
 	ends     []end // not told yet
@@ -34,7 +35,7 @@ func (p *bulkBatch[T]) reset() {
 	clear(p.requests)
 	clear(p.ends)
 	p.items, p.bytes, p.subs, p.requests, p.places = p.items[:0], 0, p.subs[:0], p.requests[:0], p.places[:0]
-	p.ends = p.ends[:0]
+	p.read, p.ends = nil, p.ends[:0]
 }
 
 // end is what became of an item.
@@ -77,8 +78,64 @@ func (r *bulkRun[T]) handle(ctx context.Context, p *bulkBatch[T]) {
 			p.ends = append(p.ends, end{i, err})
 			continue
 		}
-		p.requests = append(p.requests, p.subs[i].Request)
-		p.places = append(p.places, i)
+		p.read = append(p.read, i)
+	}
+	for len(p.read) > 0 {
+		if err := r.admit(ctx, p); err != nil {
+			r.fail(err)
+			for _, i := range p.read {
+				p.ends = append(p.ends, end{i, err})
+			}
+			p.read = p.read[:0]
+		}
+		r.send(ctx, p)
+	}
+	_ = r.tell(p)
+}
+
+// admit moves those that were read to the requests, as far as their caller may submit them now; one at least, for which
+// it waits. The error is why none of them may be.
+func (r *bulkRun[T]) admit(ctx context.Context, p *bulkBatch[T]) error {
+	clear(p.requests)
+	p.requests, p.places = p.requests[:0], p.places[:0]
+	for waited := time.Duration(0); len(p.read) > 0; {
+		if err := r.failed(); err != nil {
+			return err
+		}
+		s := &p.subs[p.read[0]]
+		err := r.g.admit(ctx, s)
+		if err == nil {
+			p.requests, p.places = append(p.requests, s.Request), append(p.places, p.read[0])
+			p.read = p.read[1:]
+			continue
+		}
+		limit := ProblemOf(err)
+		switch {
+		case limit.Code != CodeRateLimited:
+			p.ends = append(p.ends, end{p.read[0], err})
+			p.read = p.read[1:]
+			continue
+		case len(p.requests) > 0:
+			return nil
+		case waited+limit.After > r.b.Patience:
+			return err
+		}
+		if err := r.tell(p); err != nil {
+			return err
+		}
+		pause := max(limit.After, time.Millisecond)
+		if err := r.pause(ctx, pause); err != nil {
+			return err
+		}
+		waited += pause
+	}
+	return nil
+}
+
+// send submits the requests.
+func (r *bulkRun[T]) send(ctx context.Context, p *bulkBatch[T]) {
+	if len(p.requests) == 0 {
+		return
 	}
 	batch := r.g.deps.Submitter.NewBatch(p.requests, func(i int, sub *producer.Submission, err error) {
 		place := p.places[i]
@@ -92,7 +149,6 @@ func (r *bulkRun[T]) handle(ctx context.Context, p *bulkBatch[T]) {
 		r.fail(err)
 		batch.Refuse(err)
 	}
-	_ = r.tell(p)
 }
 
 // submit submits a batch, and waits while the queue does not take it. The error is why what is left is given up.
@@ -103,7 +159,7 @@ func (r *bulkRun[T]) submit(ctx context.Context, p *bulkBatch[T], batch *produce
 			return err
 		}
 		left := batch.Left()
-		err := r.send(ctx, batch)
+		err := r.publish(ctx, batch)
 		if batch.Left() == 0 {
 			return nil
 		}
@@ -121,13 +177,26 @@ func (r *bulkRun[T]) submit(ctx context.Context, p *bulkBatch[T], batch *produce
 		if err := r.tell(p); err != nil { // of those that were accepted, while the others wait
 			return err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(pause/2+rand.N(pause/2), r.b.Patience-waited)): //nolint:gosec // jitter needs no secrecy
+		if err := r.pause(ctx, min(pause/2+rand.N(pause/2), r.b.Patience-waited)); err != nil { //nolint:gosec // jitter needs no secrecy
+			return err
 		}
 		pause = min(2*pause, longestPause)
 	}
 	return nil
+}
+
+// pause waits a while before another try, unless there is to be none: the error says why.
+func (r *bulkRun[T]) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.g.waiters.closed:
+		return goingDown()
+	case <-ctx.Done():
+		return ErrClientGone
+	}
 }
 
 // Pauses before a queue that takes nothing; they double.
@@ -142,8 +211,8 @@ func mayPass(err error) bool {
 	return producer.MayPass(err) || outOfReach(err) || errors.As(err, &p) && p.Busy
 }
 
-// send publishes what is left of a batch, through the guards.
-func (r *bulkRun[T]) send(ctx context.Context, batch *producer.Batch) error {
+// publish publishes what is left of a batch, through the guards.
+func (r *bulkRun[T]) publish(ctx context.Context, batch *producer.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, r.g.cfg.SubmitTimeout)
 	defer cancel()
 	_, err := r.g.queue.submit(func() (producer.Submission, error) { return producer.Submission{}, batch.Send(ctx) })

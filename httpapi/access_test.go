@@ -30,7 +30,7 @@ func scopesOf() map[string]string {
 		"POST /v2/repository/models/{model}/load": "admin", "POST /v2/repository/models/{model}/unload": "admin",
 		"GET /v1/jobs/{id}": "read", "DELETE /v1/jobs/{id}": "submit",
 		"POST /v1/jobs/lookup": "read", "GET /v1/jobs/{id}/events": "read", "GET /v1/jobs/events": "read", "POST /v1/jobs/events": "read",
-		"GET /v1/models": "read",
+		"GET /v1/models":     "read",
 		"GET /v1/admin/dead": "admin", "GET /v1/admin/dead/{seq}": "admin", "POST /v1/admin/dead/requeue": "admin", "POST /v1/admin/dead/purge": "admin",
 		"GET /v1/admin/queues": "admin", "POST /v1/admin/queues/{lane}/pause": "admin", "POST /v1/admin/queues/{lane}/resume": "admin",
 	}

@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/queue"
@@ -416,6 +417,80 @@ func TestBulkBackPressure(t *testing.T) {
 			t.Errorf("%d bytes were read", body.read.Load())
 		}
 	})
+}
+
+// On the way down nothing is waited for.
+func TestBulkEndsWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.queue.room = 100
+		over := make(chan bulkAnswer, 1)
+		go func() { over <- r.bulk(t, bulkPath, strings.Repeat(oneRow+"\n", 1000)) }()
+		<-time.After(5 * time.Second)
+		start := time.Now()
+		r.jobs.Close()
+		a := <-over
+		if took := time.Since(start); took > time.Second || a.end == nil || *a.end.Done || a.end.Accepted != 100 || a.end.code() != "unavailable" {
+			t.Errorf("after %s: %+v", took, a.end)
+		}
+	})
+}
+
+// A caller's rate slows its bulk requests down, as a full queue does. One that allows nothing for too long ends them.
+func TestBulkAtARate(t *testing.T) {
+	for name, c := range map[string]struct {
+		rate     auth.Rate
+		lines    int
+		accepted int
+		least    time.Duration
+		most     time.Duration
+	}{
+		"in step":  {auth.Rate{PerSecond: 100, Burst: 100}, 1000, 1000, 9 * time.Second, 9200 * time.Millisecond},
+		"too slow": {auth.Rate{PerSecond: 0.01, Burst: 5}, 1000, 5, 0, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limiter, err := auth.NewLimiter(c.rate)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := newRig(t, func(_ *config, d *deps) { d.Limiter = limiter })
+				ctx := auth.NewContext(t.Context(), &auth.Principal{Kind: auth.KindKey, ID: "k", Tenant: "acme"})
+				req := httptest.NewRequestWithContext(ctx, "POST", bulkPath, strings.NewReader(strings.Repeat(oneRow+"\n", c.lines)))
+				w := httptest.NewRecorder()
+				start := time.Now()
+				r.api.Handler().ServeHTTP(w, req)
+				took, a := time.Since(start), readBulk(t, w.Body)
+				if took < c.least || took > c.most || a.end == nil || a.end.Accepted != c.accepted || *a.end.Done != (c.accepted == c.lines) {
+					t.Fatalf("after %s: %+v", took, a.end)
+				}
+				if !*a.end.Done && (a.end.code() != "rate-limited" || a.lines[a.end.Accepted].code() != "rate-limited" || len(a.lines) != a.end.Accepted+a.end.Refused) {
+					t.Errorf("the last line is %+v", a.end)
+				}
+				if tenant := r.queue.last(t).job.Tenant; tenant != "acme" {
+					t.Errorf("the jobs are %s's", tenant)
+				}
+			})
+		})
+	}
+}
+
+// A look-up and a stream of events know only the jobs of the caller's tenant.
+func TestManyJobsAreATenantsOwn(t *testing.T) {
+	r := newRig(t, nil)
+	waiting, finished := r.submit(t), r.submit(t)
+	r.settle(t, finished, job.Result{State: job.Succeeded})
+	body := fmt.Sprintf(`{"ids":[%q,%q]}`, waiting, finished)
+	for tenant, known := range map[string]bool{job.DefaultTenant: true, "acme": false} {
+		ctx, leave := context.WithTimeout(auth.NewContext(t.Context(), &auth.Principal{Tenant: tenant}), 100*time.Millisecond)
+		defer leave()
+		for _, path := range []string{"/v1/jobs/lookup", "/v1/jobs/events"} {
+			a := r.callContext(t, ctx, "POST", path, body)
+			if n := strings.Count(a.body, "unknown-job"); known && n != 0 || !known && n != 2 || !known && strings.Contains(a.body, "succeeded") {
+				t.Errorf("%s of %s: %s", path, tenant, a.body)
+			}
+		}
+	}
 }
 
 // The queue comes back within the patience: everything is accepted, and nothing twice.

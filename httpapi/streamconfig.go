@@ -12,7 +12,7 @@ type StreamConfig struct {
 	BulkMaxJobs int
 	// MaxBulkRequests bounds the bulk requests at a time; those beyond are refused.
 	MaxBulkRequests int
-	// BulkPatience is how long a bulk request waits for a queue that takes nothing.
+	// BulkPatience is how long a bulk request waits for a queue that takes nothing, and for its caller's rate.
 	BulkPatience time.Duration
 	// LookupMaxIDs bounds the ids of one look-up.
 	LookupMaxIDs int
