@@ -20,7 +20,7 @@ type Bulk[T any] struct {
 	Flush func() error
 	// Interrupt makes the items end, from another goroutine: no more are taken. It is called once at most.
 	Interrupt func()
-	// Size is what an item weighs in bytes. A batch is full .
+	// Size is what an item weighs in bytes. A batch is full with bulkItems items, or with bulkBytes.
 	Size func(item *T) int
 	// Patience is how long a queue that takes nothing is waited for, and a rate limit.
 	Patience time.Duration
