@@ -39,20 +39,8 @@ const (
 // Tensors come in raw_input_contents, one element for each input, or in the typed contents of each input, never both.
 // The model and the version, where j names them already, must be the same in the request.
 func DecodeRequestProtobuf(body []byte, j *Job, lim Limits) error {
-	if len(body) > lim.MaxBytes {
-		return errTooLarge(len(body), lim)
-	}
 	r := inferReader{j: j, lim: lim}
-	f := fieldReader{rest: body}
-	for f.next() {
-		if err := r.field(&f); err != nil {
-			return err
-		}
-	}
-	if f.bad {
-		return errProtobuf("", "inference.ModelInferRequest")
-	}
-	return asError(r.finish())
+	return asError(r.read(body))
 }
 
 func errProtobuf(field, message string) *Error {
@@ -69,6 +57,23 @@ type inferReader struct {
 	raw      [][]byte
 	contents int // inputs that have typed contents
 	names    interner
+	tensor   func(input bool, p Parameter) error // of DecodeRequestGRPC
+}
+
+func (r *inferReader) read(body []byte) *Error {
+	if len(body) > r.lim.MaxBytes {
+		return errTooLarge(len(body), r.lim)
+	}
+	f := fieldReader{rest: body}
+	for f.next() {
+		if err := r.field(&f); err != nil {
+			return err
+		}
+	}
+	if f.bad {
+		return errProtobuf("", "inference.ModelInferRequest")
+	}
+	return r.finish()
 }
 
 func (r *inferReader) field(f *fieldReader) *Error {
@@ -140,7 +145,6 @@ func (r *inferReader) finish() *Error {
 // input reads an InferInputTensor. Fields of the error are relative.
 func (r *inferReader) input(b []byte) *Error {
 	t, start, typed := Tensor{}, len(r.shapes), false
-	var ignored []Parameter
 	f := fieldReader{rest: b}
 	for f.next() {
 		switch f.tag {
@@ -158,9 +162,8 @@ func (r *inferReader) input(b []byte) *Error {
 				return err
 			}
 		case inputParameters<<3 | wireBytes:
-			ignored = ignored[:0]
-			if err := r.parameter(&ignored, f.bytes); err != nil {
-				return under(".", err)
+			if err := r.tensorParameter(true, f.bytes); err != nil {
+				return err
 			}
 		case inputContents<<3 | wireBytes:
 			typed = true
@@ -203,7 +206,6 @@ func (r *inferReader) name(dst *string, b []byte) *Error {
 // output reads an InferRequestedOutputTensor.
 func (r *inferReader) output(b []byte) *Error {
 	var name string
-	var ignored []Parameter
 	f := fieldReader{rest: b}
 	for f.next() {
 		switch f.tag {
@@ -212,9 +214,8 @@ func (r *inferReader) output(b []byte) *Error {
 				return err
 			}
 		case outputParameters<<3 | wireBytes:
-			ignored = ignored[:0]
-			if err := r.parameter(&ignored, f.bytes); err != nil {
-				return under(".", err)
+			if err := r.tensorParameter(false, f.bytes); err != nil {
+				return err
 			}
 		}
 	}
