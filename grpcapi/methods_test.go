@@ -1,0 +1,478 @@
+package grpcapi_test
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/sheafml/sheaf/gateway"
+	"github.com/sheafml/sheaf/grpcapi"
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/job/proto/inferencepb"
+	"github.com/sheafml/sheaf/job/proto/sheafpb"
+)
+
+// scopes is what each method needs, written down once more: whoever adds a method decides.
+func scopes() map[string]grpcapi.Scope {
+	return map[string]grpcapi.Scope{
+		"/inference.GRPCInferenceService/ServerLive":                     "",
+		"/inference.GRPCInferenceService/ServerReady":                    "",
+		"/inference.GRPCInferenceService/ServerMetadata":                 "",
+		"/inference.GRPCInferenceService/ModelReady":                     "read",
+		"/inference.GRPCInferenceService/ModelMetadata":                  "read",
+		"/inference.GRPCInferenceService/ModelConfig":                    "read",
+		"/inference.GRPCInferenceService/RepositoryIndex":                "read",
+		"/inference.GRPCInferenceService/RepositoryModelLoad":            "read",
+		"/inference.GRPCInferenceService/RepositoryModelUnload":          "read",
+		"/inference.GRPCInferenceService/ModelInfer":                     "submit",
+		"/inference.GRPCInferenceService/ModelStreamInfer":               "submit",
+		"/sheaf.v1.Jobs/Submit":                                          "submit",
+		"/sheaf.v1.Jobs/Get":                                             "read",
+		"/sheaf.v1.Jobs/Watch":                                           "read",
+		"/sheaf.v1.Jobs/Cancel":                                          "submit",
+		"/sheaf.v1.Jobs/BulkSubmit":                                      "submit",
+		"/grpc.health.v1.Health/Check":                                   "",
+		"/grpc.health.v1.Health/List":                                    "",
+		"/grpc.health.v1.Health/Watch":                                   "",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      "",
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "",
+	}
+}
+
+// reflected lists the methods that the server itself says it has, by reflection.
+func reflected(t *testing.T, r *rig) map[string]protoreflect.MethodDescriptor {
+	t.Helper()
+	s, err := reflectionpb.NewServerReflectionClient(r.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(q *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+		if err := s.Send(q); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Recv()
+		if err != nil || a.GetErrorResponse() != nil {
+			t.Fatal(a, err)
+		}
+		return a
+	}
+	methods := make(map[string]protoreflect.MethodDescriptor)
+	set := &descriptorpb.FileDescriptorSet{} // a file is sent once in a stream
+	list := ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+	for _, service := range list.GetListServicesResponse().GetService() {
+		a := ask(&reflectionpb.ServerReflectionRequest{
+			MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: service.GetName()},
+		})
+		for _, raw := range a.GetFileDescriptorResponse().GetFileDescriptorProto() {
+			f := new(descriptorpb.FileDescriptorProto)
+			if err := proto.Unmarshal(raw, f); err != nil {
+				t.Fatal(err)
+			}
+			set.File = append(set.File, f)
+		}
+		files, err := protodesc.NewFiles(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := files.FindDescriptorByName(protoreflect.FullName(service.GetName()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := d.(protoreflect.ServiceDescriptor).Methods() //nolint:errcheck // a panic fails the test
+		for i := range list.Len() {
+			methods["/"+service.GetName()+"/"+string(list.Get(i).Name())] = list.Get(i)
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = s.Recv()
+	return methods
+}
+
+// What reflection shows is what is served, and each method has its scope.
+func TestMethodsAndScopes(t *testing.T) {
+	keys := &keyring{callers: map[string]grpcapi.Caller{}}
+	r := newRig(t, func(s *settings) { s.deps.Authenticator = keys })
+	methods := reflected(t, r)
+	want := scopes()
+	for name := range want {
+		if strings.HasPrefix(name, "/grpc.reflection.v1alpha") {
+			delete(want, name) // not listed by every version
+			delete(methods, name)
+		}
+	}
+	if got, want := slices.Sorted(maps.Keys(methods)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+		t.Fatalf("reflection shows\n%v, expected\n%v", got, want)
+	}
+	for name, m := range methods {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.IsStreamingServer(), ClientStreams: m.IsStreamingClient()}, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.SendMsg(&emptypb.Empty{})
+		_ = s.CloseSend()
+		err = s.RecvMsg(dynamicpb.NewMessage(m.Output()))
+		cancel()
+		switch scope := want[name]; {
+		case scope == "" && statusCode(err) == codes.Unauthenticated, scope != "" && statusCode(err) != codes.Unauthenticated, statusCode(err) == codes.Unimplemented:
+			t.Errorf("%s needs the scope %q, and without a key it is answered %v", name, scope, err)
+		case keys.asked(name) != scope:
+			t.Errorf("%s asks for the scope %q, expected %q", name, keys.asked(name), scope)
+		}
+	}
+}
+
+// keyring is an authenticator with a caller for each key.
+type keyring struct {
+	callers map[string]grpcapi.Caller
+	scopes  map[string][]grpcapi.Scope // by key; none: all
+
+	mu     sync.Mutex
+	needed map[string]grpcapi.Scope // by method
+}
+
+func (k *keyring) Authenticate(ctx context.Context, bearer string, needs grpcapi.Scope) (grpcapi.Caller, error) {
+	method, _ := grpc.Method(ctx)
+	k.mu.Lock()
+	if k.needed == nil {
+		k.needed = make(map[string]grpcapi.Scope)
+	}
+	k.needed[method] = needs
+	k.mu.Unlock()
+	c, known := k.callers[bearer]
+	switch {
+	case !known:
+		return c, &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: "who are you?"}
+	case k.scopes[bearer] != nil && !slices.Contains(k.scopes[bearer], needs):
+		return c, &gateway.Problem{Code: gateway.CodeForbidden, Detail: "not for you"}
+	}
+	return c, nil
+}
+
+func (k *keyring) asked(method string) grpcapi.Scope {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.needed[method]
+}
+
+func bearer(ctx context.Context, key string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+}
+
+// A caller sees its own tenant's jobs and its own models, and nobody else's.
+func TestCallers(t *testing.T) {
+	keys := &keyring{
+		callers: map[string]grpcapi.Caller{
+			"ann": {Tenant: "ann"}, "bob": {Tenant: "bob"}, "reader": {Tenant: "ann"},
+			"narrow": {Tenant: "ann", Allows: func(m string) bool { return m == "hasty" }},
+		},
+		scopes: map[string][]grpcapi.Scope{"reader": {"read"}},
+	}
+	r := newRig(t, func(s *settings) { s.deps.Authenticator = keys })
+	ann := bearer(t.Context(), "ann")
+	s, err := callContext[sheafpb.JobStatus](ann, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tenant := r.queue.last(t).job.Tenant; tenant != "ann" {
+		t.Errorf("the job is %s's", tenant)
+	}
+	for _, c := range []struct {
+		key, method string
+		q           proto.Message
+		code        codes.Code
+	}{
+		{"bob", getMethod, &sheafpb.GetRequest{Id: s.GetId()}, codes.NotFound},
+		{"bob", cancelMethod, &sheafpb.CancelRequest{Id: s.GetId()}, codes.NotFound},
+		{"nobody", getMethod, &sheafpb.GetRequest{Id: s.GetId()}, codes.Unauthenticated},
+		{"", getMethod, &sheafpb.GetRequest{Id: s.GetId()}, codes.Unauthenticated},
+		{"reader", cancelMethod, &sheafpb.CancelRequest{Id: s.GetId()}, codes.PermissionDenied},
+		{"reader", submitMethod, &sheafpb.SubmitRequest{Request: digits(1)}, codes.PermissionDenied},
+		{"reader", inferMethod, digits(1), codes.PermissionDenied},
+		{"narrow", inferMethod, digits(1), codes.PermissionDenied},
+		{"narrow", submitMethod, &sheafpb.SubmitRequest{Request: digits(1)}, codes.PermissionDenied},
+		{"narrow", "/inference.GRPCInferenceService/ModelMetadata", &inferencepb.ModelMetadataRequest{Name: "digits"}, codes.PermissionDenied},
+		{"narrow", "/inference.GRPCInferenceService/ModelConfig", &inferencepb.ModelConfigRequest{Name: "digits"}, codes.PermissionDenied},
+		{"reader", getMethod, &sheafpb.GetRequest{Id: s.GetId()}, codes.OK},
+		{"ann", cancelMethod, &sheafpb.CancelRequest{Id: s.GetId()}, codes.OK},
+	} {
+		err := r.conn.Invoke(bearer(t.Context(), c.key), c.method, c.q, &emptypb.Empty{})
+		if got := statusCode(err); got != c.code {
+			t.Errorf("%s calls %s: %v, expected %s", c.key, c.method, err, c.code)
+		}
+	}
+	for _, header := range [][]string{{"Basic ann"}, {"Bearer"}, {"Bearer ann", "Bearer bob"}} {
+		ctx := t.Context()
+		for _, h := range header {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", h)
+		}
+		_, err := callContext[sheafpb.JobStatus](ctx, r, getMethod, &sheafpb.GetRequest{Id: s.GetId()})
+		problemOf(t, err).want(t, codes.Unauthenticated, "unauthorized")
+	}
+	index, err := callContext[inferencepb.RepositoryIndexResponse](bearer(t.Context(), "narrow"), r, "/inference.GRPCInferenceService/RepositoryIndex", &inferencepb.RepositoryIndexRequest{})
+	if err != nil || len(index.GetModels()) != 1 || index.GetModels()[0].GetName() != "hasty" {
+		t.Errorf("%v %v", index, err)
+	}
+	watch := r.open(bearer(t.Context(), "bob"), t, watchMethod)
+	ask(t, watch, &sheafpb.WatchRequest{Ids: []string{s.GetId()}})
+	v := new(sheafpb.JobStatus)
+	if err := watch.RecvMsg(v); err != nil || v.GetError().GetCode() != "unknown-job" {
+		t.Errorf("%v %v", v, err)
+	}
+}
+
+// What cannot be decoded is the client's fault.
+func TestMalformedMessages(t *testing.T) {
+	r := newRig(t, nil)
+	for name, m := range reflected(t, r) {
+		if !strings.HasPrefix(name, "/inference") && !strings.HasPrefix(name, "/sheaf") || m.Input().Fields().Len() == 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		s := r.open(ctx, t, name)
+		send(t, s, garbage())
+		_ = s.CloseSend()
+		switch a := dynamicpb.NewMessage(m.Output()); {
+		case m.IsStreamingClient():
+			if err := s.RecvMsg(a); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		default:
+			problemOf(t, s.RecvMsg(a)).want(t, codes.InvalidArgument, "malformed")
+		}
+		cancel()
+	}
+}
+
+// garbage is a message whose only field is cut off, of any number that a request here has.
+func garbage() proto.Message {
+	m := &emptypb.Empty{}
+	m.ProtoReflect().SetUnknown(protoreflect.RawFields("\x0a\x7fx"))
+	return m
+}
+
+func TestUnknownMethod(t *testing.T) {
+	r := newRig(t, nil)
+	for _, name := range []string{"/inference.GRPCInferenceService/ModelStatistics", "/nothing/Nothing"} {
+		if err := r.conn.Invoke(t.Context(), name, &emptypb.Empty{}, &emptypb.Empty{}); statusCode(err) != codes.Unimplemented {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "sheaf_grpc") && len(f.GetMetric()) > 0 {
+			t.Errorf("%s has %v", f.GetName(), f.GetMetric())
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	r := newRig(t, nil)
+	r.work(t, digitsResult)
+	if _, err := r.infer(t, digits(1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.infer(t, &inferencepb.ModelInferRequest{ModelName: "none"}); err == nil {
+		t.Fatal("no error")
+	}
+	s := r.open(t.Context(), t, streamMethod)
+	send(t, s, digits(1))
+	if err := s.RecvMsg(new(inferencepb.ModelStreamInferResponse)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `
+# HELP sheaf_grpc_calls_total Calls answered, streams included, by method and status code.
+# TYPE sheaf_grpc_calls_total counter
+sheaf_grpc_calls_total{code="NotFound",method="/inference.GRPCInferenceService/ModelInfer"} 1
+sheaf_grpc_calls_total{code="OK",method="/inference.GRPCInferenceService/ModelInfer"} 1
+# HELP sheaf_grpc_running_calls Calls that are being answered, streams included.
+# TYPE sheaf_grpc_running_calls gauge
+sheaf_grpc_running_calls{method="/inference.GRPCInferenceService/ModelInfer"} 0
+sheaf_grpc_running_calls{method="/inference.GRPCInferenceService/ModelStreamInfer"} 1
+# HELP sheaf_grpc_stream_requests_total Requests answered within streams, by method and status code.
+# TYPE sheaf_grpc_stream_requests_total counter
+sheaf_grpc_stream_requests_total{code="OK",method="/inference.GRPCInferenceService/ModelStreamInfer"} 1
+`
+	names := []string{"sheaf_grpc_calls_total", "sheaf_grpc_running_calls", "sheaf_grpc_stream_requests_total"}
+	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+	_ = s.CloseSend()
+	_ = s.RecvMsg(new(inferencepb.ModelStreamInferResponse))
+}
+
+// A panic is a line in the log, and costs one call.
+func TestPanic(t *testing.T) {
+	var log strings.Builder
+	w := &wrapped{ask: func(context.Context, *gateway.Submission) (*gateway.Job, error) { panic("at the disco") }}
+	r := newRig(t, func(s *settings) {
+		s.deps.Jobs = w
+		s.deps.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+	})
+	_, err := r.infer(t, digits(1))
+	if p := problemOf(t, err); p.code != codes.Internal || strings.Contains(p.message, "disco") {
+		t.Errorf("%+v", p)
+	}
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "at the disco") || !strings.Contains(log.String(), "methods_test.go") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
+func TestProtocol(t *testing.T) {
+	r := newRig(t, nil)
+	const service = "/inference.GRPCInferenceService/"
+	live, err := call[inferencepb.ServerLiveResponse](t, r, service+"ServerLive", &inferencepb.ServerLiveRequest{})
+	if err != nil || !live.GetLive() {
+		t.Errorf("%v %v", live, err)
+	}
+	ready, err := call[inferencepb.ServerReadyResponse](t, r, service+"ServerReady", &inferencepb.ServerReadyRequest{})
+	if err != nil || !ready.GetReady() {
+		t.Errorf("%v %v", ready, err)
+	}
+	server, err := call[inferencepb.ServerMetadataResponse](t, r, service+"ServerMetadata", &inferencepb.ServerMetadataRequest{})
+	if err != nil || server.GetName() != "sheaf" || server.GetVersion() != "test" || !slices.Contains(server.GetExtensions(), "model_repository") {
+		t.Errorf("%v %v", server, err)
+	}
+	for _, c := range []struct {
+		name, version string
+		want          bool
+	}{{"digits", "", true}, {"digits", "1", true}, {"digits", "3", false}, {"none", "", false}, {"", "", false}} {
+		m, err := call[inferencepb.ModelReadyResponse](t, r, service+"ModelReady", &inferencepb.ModelReadyRequest{Name: c.name, Version: c.version})
+		if err != nil || m.GetReady() != c.want {
+			t.Errorf("%+v: %v %v", c, m, err)
+		}
+	}
+	wine, err := call[inferencepb.ModelMetadataResponse](t, r, service+"ModelMetadata", &inferencepb.ModelMetadataRequest{Name: "wine.red"})
+	if err != nil || wine.GetPlatform() != "onnxruntime_onnx" || wine.GetInputs()[1].GetDatatype() != "BYTES" || !slices.Equal(wine.GetOutputs()[0].GetShape(), []int64{-1, 2}) {
+		t.Errorf("%v %v", wine, err)
+	}
+	d, err := call[inferencepb.ModelMetadataResponse](t, r, service+"ModelMetadata", &inferencepb.ModelMetadataRequest{Name: "digits", Version: "1"})
+	if err != nil || !slices.Equal(d.GetVersions(), []string{"2", "1"}) {
+		t.Errorf("%v %v", d, err)
+	}
+	config, err := call[inferencepb.ModelConfigResponse](t, r, service+"ModelConfig", &inferencepb.ModelConfigRequest{Name: "wine.red"})
+	if c := config.GetConfig(); err != nil || c.GetMaxBatchSize() != 64 || len(c.GetInput()[0].GetDims()) != 0 || c.GetInput()[1].GetDataType() != inferencepb.DataType_TYPE_STRING ||
+		!slices.Equal(c.GetOutput()[0].GetDims(), []int64{2}) || c.GetOutput()[1].GetDataType() != inferencepb.DataType_TYPE_INT64 {
+		t.Errorf("%v %v", config, err)
+	}
+	config, err = call[inferencepb.ModelConfigResponse](t, r, service+"ModelConfig", &inferencepb.ModelConfigRequest{Name: "echo-BF16"})
+	if c := config.GetConfig(); err != nil || c.GetMaxBatchSize() != 0 || !slices.Equal(c.GetInput()[0].GetDims(), []int64{-1}) || c.GetInput()[0].GetDataType() != inferencepb.DataType_TYPE_BF16 {
+		t.Errorf("%v %v", config, err)
+	}
+	index, err := call[inferencepb.RepositoryIndexResponse](t, r, service+"RepositoryIndex", &inferencepb.RepositoryIndexRequest{Ready: true})
+	if err != nil || len(index.GetModels()) != 18 || index.GetModels()[0].GetState() != "READY" {
+		t.Errorf("%v %v", index, err)
+	}
+	for method, q := range map[string]proto.Message{
+		"ModelMetadata": &inferencepb.ModelMetadataRequest{Name: "none"}, "ModelConfig": &inferencepb.ModelConfigRequest{Name: "digits", Version: "7"},
+	} {
+		problemOf(t, r.conn.Invoke(t.Context(), service+method, q, &emptypb.Empty{})).want(t, codes.NotFound, "unknown-model")
+	}
+	for _, method := range []string{"RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.conn.Invoke(t.Context(), service+method, &inferencepb.RepositoryModelLoadRequest{ModelName: "digits"}, &emptypb.Empty{})
+		if p := problemOf(t, err).want(t, codes.Unimplemented, "unsupported"); !strings.Contains(p.message, "sheaf worker --models") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// The numbers of datatypes in Triton's configuration are those of package job, which the code relies on.
+func TestDatatypeNumbers(t *testing.T) {
+	for dt := job.Bool; dt.Valid(); dt++ {
+		name := dt.String()
+		if dt == job.Bytes {
+			name = "STRING"
+		}
+		if got := inferencepb.DataType(dt).String(); got != "TYPE_"+name {
+			t.Errorf("%s is %s", dt, got)
+		}
+	}
+	for s := job.Queued; s <= job.Expired; s++ {
+		if got := sheafpb.JobState(s).String(); got != "JOB_STATE_"+strings.ToUpper(s.String()) {
+			t.Errorf("%s is %s", s, got)
+		}
+	}
+	if _, err := protoregistry.GlobalFiles.FindFileByPath("inference/grpc_predict_v2.proto"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	var broken sync.Map
+	r := newRig(t, func(s *settings) {
+		s.api.HealthInterval = 10 * time.Millisecond
+		s.gate.Ready = []gateway.Check{{Name: "nats", Run: func(context.Context) error {
+			if err, ok := broken.Load("nats"); ok {
+				return err.(error) //nolint:errcheck // a panic fails the test
+			}
+			return nil
+		}}}
+	})
+	c := healthpb.NewHealthClient(r.conn)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, service := range []string{"", "inference.GRPCInferenceService", "sheaf.v1.Jobs"} {
+		if a, err := c.Check(ctx, &healthpb.HealthCheckRequest{Service: service}); err != nil || a.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q: %v %v", service, a, err)
+		}
+	}
+	if _, err := c.Check(ctx, &healthpb.HealthCheckRequest{Service: "other"}); statusCode(err) != codes.NotFound {
+		t.Errorf("%v", err)
+	}
+	if a, err := c.List(ctx, &healthpb.HealthListRequest{}); err != nil || len(a.GetStatuses()) != 3 || a.GetStatuses()["sheaf.v1.Jobs"].GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("%v %v", a, err)
+	}
+	unknown, err := c.Watch(ctx, &healthpb.HealthCheckRequest{Service: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := unknown.Recv(); err != nil || a.GetStatus() != healthpb.HealthCheckResponse_SERVICE_UNKNOWN {
+		t.Errorf("%v %v", a, err)
+	}
+	watch, err := c.Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		if a, err := watch.Recv(); err != nil || a.GetStatus() != want {
+			t.Fatalf("%v %v, expected %s", a, err, want)
+		}
+	}
+	next(healthpb.HealthCheckResponse_SERVING)
+	broken.Store("nats", context.DeadlineExceeded)
+	next(healthpb.HealthCheckResponse_NOT_SERVING)
+	broken.Delete("nats")
+	next(healthpb.HealthCheckResponse_SERVING)
+	if err := r.api.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	next(healthpb.HealthCheckResponse_NOT_SERVING)
+	if _, err := watch.Recv(); statusCode(err) != codes.Unavailable {
+		t.Errorf("at the end %v", err)
+	}
+}
