@@ -38,7 +38,7 @@ type submitRequest struct {
 func (q *submitRequest) decode(b []byte) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber {
 			return errSubmit()
 		}
 		b = b[n:]

@@ -29,11 +29,17 @@ type apiSettings struct {
 	// insecure lets others reach the API without saying who they are.
 	insecure       bool
 	maxConnections int
+	// grpcAddr is that of the gRPC API, or one of the words that grpc.go knows.
+	grpcAddr string
 }
 
 // check names what is wrong with the settings, before anything is started.
 func (s *apiSettings) check(addr string) error {
-	err := errors.Join(checkAddress("addr", addr), s.auth.check(), checkExposed("addr", addr, s.auth.enabled() || s.tls.mutual(), s.insecure))
+	guarded := s.auth.enabled() || s.tls.mutual()
+	err := errors.Join(checkAddress("addr", addr), s.auth.check(), checkExposed("addr", addr, guarded, s.insecure))
+	if s.grpcAddr != grpcOff && s.grpcAddr != grpcNext {
+		err = errors.Join(err, checkAddress("grpc-addr", s.grpcAddr), checkExposed("grpc-addr", s.grpcAddr, guarded, s.insecure))
+	}
 	if s.maxConnections < 1 {
 		err = errors.Join(err, withCode(exitUsage, fmt.Errorf("--max-connections is %d: at least 1 is needed", s.maxConnections)))
 	}
@@ -71,13 +77,14 @@ func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
 	return s
 }
 
-// api is the HTTP shim, put together.
+// api is the shim, put together.
 type api struct {
 	jobs     *gateway.Gateway
 	handler  *httpapi.API
 	models   *model.Catalog
 	listener net.Listener
 	tls      *tls.Config // nil: plain HTTP
+	grpc     *grpcServer // nil: off
 	stop     func()
 }
 
@@ -155,23 +162,44 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, err
 	}
 	listener = netutil.LimitListener(listener, cfg.maxConnections)
-	return &api{jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, stop: func() { stop(); _ = submitter.Close() }}, nil
+	grpc, err := newGRPC(ctx, jobs, &cfg, listener, on)
+	if err != nil {
+		_ = listener.Close()
+		return nil, err
+	}
+	return &api{
+		jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, grpc: grpc,
+		stop: func() { stop(); _ = submitter.Close() },
+	}, nil
 }
 
 // waitersGrace is how long after SIGTERM those who wait for a result may go on: most have it by then. The others are
 // answered with what is known, since another process can serve their next poll.
 const waitersGrace = time.Second
 
-// run serves until ctx ends and requests in flight are answered or the drain time is over.
+// run serves until ctx ends and requests in flight are answered or the drain time is over. If one of the servers ends,
+// so does the other.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
 	defer a.jobs.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(min(waitersGrace, drain/2), a.jobs.Close)
 	})()
 	server := a.handler.Server()
 	server.TLSConfig = a.tls
-	return serveUntil(ctx, server, a.listener, drain, logger)
+	servers := []func(context.Context) error{func(ctx context.Context) error {
+		defer cancel()
+		return serveUntil(ctx, server, a.listener, drain, logger)
+	}}
+	if a.grpc != nil {
+		servers = append(servers, func(ctx context.Context) error {
+			defer cancel()
+			return a.grpc.run(ctx, drain, logger)
+		})
+	}
+	return runTogether(ctx, servers...)
 }
 
 // url is how a client on this machine reaches the API.

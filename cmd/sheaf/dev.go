@@ -49,7 +49,7 @@ func newDev(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process, with a demo model",
-		Long: `Run everything in one process: a NATS server, the results in memory, the HTTP API, one worker, and the demo model
+		Long: `Run everything in one process: a NATS server, the results in memory, the HTTP and gRPC APIs, one worker, and the demo model
 "digits" (handwritten digits, 8x8 pixels). Nothing else needs to be running.
 
 Without --data everything is forgotten at the end. With --data DIR jobs that are not finished survive a restart;
@@ -68,6 +68,7 @@ results do so only with --redis-url.`,
 	fs.Int64Var(&d.memory.MaxBytes, "memory-max-bytes", d.memory.MaxBytes, "bytes of results to keep in memory")
 	asSettings(fs, "models", "data", "nats-addr", "memory-max-results", "memory-max-bytes")
 	d.api = apiFlags(cmd, &d.addr)
+	grpcFlag(cmd, &d.api.grpcAddr, grpcNext, "on 127.0.0.1 the port after that of --addr, or a free one if that is taken")
 	d.worker = workerFlags(cmd, &d.library)
 	d.redis = redisFlags(cmd)
 	d.redis.URL = ""
@@ -327,6 +328,9 @@ func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, l
 	url := a.url()
 	b.WriteString("\nSheaf is ready.\n\n")
 	fmt.Fprintf(&b, "  HTTP API   %s\n", url)
+	if a.grpc != nil {
+		fmt.Fprintf(&b, "  gRPC       %s\n", a.grpc.address())
+	}
 	fmt.Fprintf(&b, "  metrics    %s/metrics\n", url)
 	if d.api.auth.has("keys") {
 		fmt.Fprintf(&b, "  API keys   sheaf key create --nats-url %s\n", server.ClientURL())

@@ -18,14 +18,15 @@ func newServe(env environment) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the HTTP API: submit, poll, wait",
-		Long: `Serve the HTTP API against a NATS and a Redis.
+		Short: "Serve the HTTP API, and gRPC if told to: submit, poll, wait",
+		Long: `Serve the HTTP API against a NATS and a Redis, and the gRPC API where --grpc-addr says.
 
 The process keeps no state: run as many as you like, any one serves any job. What models there are it learns from the
 workers; it needs no model files.`,
 		Args: exactArgs(),
 	}
 	cfg := apiFlags(cmd, &addr)
+	grpcFlag(cmd, &cfg.grpcAddr, grpcOff, "off")
 	natsCfg, redisCfg, lim, logCfg := natsFlags(cmd), redisFlags(cmd), limitFlags(cmd), logFlags(cmd)
 	laneFlags(cmd, natsCfg)
 	publishFlags(cmd, natsCfg)
@@ -57,6 +58,9 @@ workers; it needs no model files.`,
 			return err
 		}
 		logger.Info("HTTP API is up", "url", a.url())
+		if a.grpc != nil {
+			logger.Info("gRPC API is up", "addr", a.grpc.address())
+		}
 		return a.run(ctx, drain, logger)
 	}
 	return cmd
