@@ -100,9 +100,8 @@ func TestSubmitKey(t *testing.T) {
 		Inputs:           []*inferencepb.ModelInferRequest_InferInputTensor{{Name: "t", Datatype: "INT8", Shape: []int64{1}}},
 		RawInputContents: [][]byte{{1}},
 	}
-	if _, err = call[sheafpb.JobStatus](t, r, submitMethod, q); problemOf(t, err).code == codes.OK {
-		t.Error("the key serves another request")
-	}
+	_, err = call[sheafpb.JobStatus](t, r, submitMethod, q)
+	problemOf(t, err).want(t, codes.AlreadyExists, "key-reused")
 }
 
 func TestSubmitRefuses(t *testing.T) {

@@ -97,7 +97,7 @@ func reflected(t *testing.T, r *rig) map[string]protoreflect.MethodDescriptor {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list := d.(protoreflect.ServiceDescriptor).Methods() //nolint:errcheck // a panic fails the test
+		list := d.(protoreflect.ServiceDescriptor).Methods()
 		for i := range list.Len() {
 			methods["/"+service.GetName()+"/"+string(list.Get(i).Name())] = list.Get(i)
 		}
@@ -427,7 +427,7 @@ func TestHealth(t *testing.T) {
 		s.api.HealthInterval = 10 * time.Millisecond
 		s.gate.Ready = []gateway.Check{{Name: "nats", Run: func(context.Context) error {
 			if err, ok := broken.Load("nats"); ok {
-				return err.(error) //nolint:errcheck // a panic fails the test
+				return err.(error)
 			}
 			return nil
 		}}}

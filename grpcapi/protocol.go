@@ -101,9 +101,17 @@ func (a *API) repositoryIndex(ctx context.Context, _ *inferencepb.RepositoryInde
 	return answer, nil
 }
 
-// refuse refuses to load or unload a model.
-func refuse[M any](*API, context.Context, M) (any, error) {
-	return nil, &gateway.Problem{
+func (a *API) repositoryModelLoad(context.Context, *inferencepb.RepositoryModelLoadRequest) (*inferencepb.RepositoryModelLoadResponse, error) {
+	return nil, errLoad()
+}
+
+func (a *API) repositoryModelUnload(context.Context, *inferencepb.RepositoryModelUnloadRequest) (*inferencepb.RepositoryModelUnloadResponse, error) {
+	return nil, errLoad()
+}
+
+// errLoad refuses to load or unload a model.
+func errLoad() error {
+	return &gateway.Problem{
 		Code:   gateway.CodeUnsupported,
 		Detail: "models are loaded by workers: put the model into the folder that `sheaf worker --models` names, or start a worker that has it",
 	}

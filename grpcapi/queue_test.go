@@ -47,6 +47,7 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 		return job.Ticket{}, false, q.publishErr
 	}
 	if t, ok := q.byKey[j.ID]; ok {
+		t.Fingerprint = j.Fingerprint
 		return t, true, nil
 	}
 	q.tried[j.RequestID] = true
@@ -55,7 +56,7 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 		return job.Ticket{}, false, queue.ErrTenantFull
 	}
 	q.seq++
-	t := job.Ticket{ID: j.ID, Lane: j.Lane, Seq: q.seq}
+	t := job.Ticket{ID: j.ID, Lane: j.Lane, Seq: q.seq, Fingerprint: j.Fingerprint}
 	q.byKey[j.ID] = t
 	q.waiting = append(q.waiting, &message{ticket: t, job: *j, state: job.Queued})
 	if q.onPublish != nil {
@@ -74,7 +75,7 @@ func (q *memQueue) Load(context.Context, job.Lane, string, string) (queue.Load, 
 }
 
 func (q *memQueue) find(t job.Ticket) int {
-	return slices.IndexFunc(q.waiting, func(m *message) bool { return m.ticket == t })
+	return slices.IndexFunc(q.waiting, func(m *message) bool { return m.ticket.ID == t.ID && m.ticket.Seq == t.Seq })
 }
 
 func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error) {
@@ -85,7 +86,7 @@ func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error)
 		return job.Location{}, job.ErrNotFound
 	}
 	j := &q.waiting[i].job
-	loc := job.Location{State: q.waiting[i].state, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline}
+	loc := job.Location{State: q.waiting[i].state, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Fingerprint: j.Fingerprint}
 	if loc.State == job.Queued {
 		loc.Ahead = i
 	}

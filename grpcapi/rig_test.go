@@ -235,7 +235,7 @@ func catalog() *model.Catalog {
 // settle does what a worker does at the end of a job: record, notice, ack.
 func (r *rig) settle(t testing.TB, ticket job.Ticket, res job.Result) bool {
 	t.Helper()
-	res.ID = ticket.ID
+	res.ID, res.Fingerprint = ticket.ID, ticket.Fingerprint
 	if res.Tenant == "" {
 		res.Tenant = job.DefaultTenant
 	}

@@ -44,6 +44,7 @@ func codeOf(code job.Code) codes.Code {
 		return codes.Unauthenticated
 	case gateway.CodeForbidden:
 		return codes.PermissionDenied
+	case job.CodeExhausted, job.CodeInternal:
 	}
 	return codes.Internal
 }

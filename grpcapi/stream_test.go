@@ -112,7 +112,7 @@ func TestModelStreamInfer(t *testing.T) {
 
 // A panic in a stream costs one answer, not the process.
 func TestModelStreamInferPanics(t *testing.T) {
-	w := &wrapped{ask: func(_ context.Context, s *gateway.Submission) (*gateway.Job, error) { panic("at the disco") }}
+	w := &wrapped{ask: func(context.Context, *gateway.Submission) (*gateway.Job, error) { panic("at the disco") }}
 	r := newRig(t, func(s *settings) { s.deps.Jobs = w })
 	s := r.open(t.Context(), t, streamMethod)
 	for range 2 {

@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -79,7 +80,7 @@ func (q *submitRequest) field(num protowire.Number, value []byte) error {
 	switch num {
 	case submitInference:
 		if q.request != nil { // given twice it is merged, and protobuf merges what is encoded by putting it together
-			value = append(q.request[:len(q.request):len(q.request)], value...)
+			value = append(slices.Clip(q.request), value...)
 		}
 		q.request = value
 	case submitDeadline:
@@ -110,6 +111,7 @@ func (q *submitRequest) field(num protowire.Number, value []byte) error {
 		var err error
 		q.wait, err = waitOf(&d)
 		return err
+	default: // a field that is not known here
 	}
 	return nil
 }

@@ -61,8 +61,12 @@ func (a *API) watch(s grpc.ServerStream) error {
 			})
 		})
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- followers.Wait() }()
+	var failed error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed = followers.Wait()
+	}()
 	for {
 		select {
 		case v := <-news:
@@ -71,11 +75,11 @@ func (a *API) watch(s grpc.ServerStream) error {
 				<-ended
 				return err
 			}
-		case err := <-ended:
+		case <-ended:
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			return err
+			return failed
 		}
 	}
 }

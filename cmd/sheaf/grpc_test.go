@@ -221,7 +221,7 @@ func adjacent(t *testing.T) (first, second net.Listener) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = a.Close() })
-		port := a.Addr().(*net.TCPAddr).Port //nolint:errcheck // a panic fails the test
+		port := a.Addr().(*net.TCPAddr).Port
 		b, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port+1))
 		if err == nil {
 			return a, b
