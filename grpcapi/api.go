@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
@@ -29,7 +30,8 @@ type Jobs interface {
 	Find(ctx context.Context, scope string, t job.Ticket, wait time.Duration) (*gateway.Job, error)
 	Foresee(ctx context.Context, v *gateway.Job)
 	Cancel(ctx context.Context, scope string, t job.Ticket) (*gateway.Job, error)
-	Model(name, version string) (model.Info, error)
+	ModelFor(ctx context.Context, name, version string) (model.Info, error)
+	ModelsFor(ctx context.Context) []model.Info
 	Models() gateway.Models
 	MaxWait() time.Duration
 	Ready(ctx context.Context) gateway.Readiness
@@ -38,8 +40,8 @@ type Jobs interface {
 // Deps is what an API stands on. Jobs is needed.
 type Deps struct {
 	Jobs Jobs
-	// Authenticator says who is calling. Nil: whoever calls may do everything.
-	Authenticator Authenticator
+	// Auth says who is calling. Nil: whoever calls may do everything.
+	Auth Authenticator
 	// Logger gets calls at debug level and faults at error level. Nil is silent.
 	Logger *slog.Logger
 	// Registerer takes the API's own metrics. Nil is none.
@@ -53,7 +55,7 @@ type API struct {
 	jobs    Jobs
 	log     *slog.Logger
 	metrics *metrics
-	scopes  map[string]Scope // by full name of the method
+	scopes  map[string]auth.Scope // by full name of the method
 	server  *grpc.Server
 	closing chan struct{} // closed when the server is going down
 	close   func()
@@ -73,7 +75,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, scopes: make(map[string]Scope), closing: make(chan struct{}),
+		cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, scopes: make(map[string]auth.Scope), closing: make(chan struct{}),
 	}
 	a.close = sync.OnceFunc(func() { close(a.closing) })
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {

@@ -2,78 +2,90 @@ package grpcapi
 
 import (
 	"context"
-	"strings"
+	"errors"
+	"fmt"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 )
 
-// Scope is what a caller must be allowed to do before a method is served to it.
-type Scope string
-
-// The scopes of methods.
-const (
-	ScopeOpen   Scope = ""       // anybody
-	ScopeRead   Scope = "read"   // look at models and jobs
-	ScopeSubmit Scope = "submit" // submit and cancel jobs
-)
-
-// Caller is who calls.
-type Caller struct {
-	// Tenant is whose jobs the caller submits, sees and cancels. Empty: it submits the default tenant's and sees
-	// everybody's.
-	Tenant string
-	// Allows reports whether the caller may use a model. Nil: any.
-	Allows func(model string) bool
-}
-
-// Authenticator says who is calling. bearer is the credential of the metadata "authorization: Bearer …", empty if there
-// is none. The error is told as a *gateway.Problem is: unauthorized where it is not known who calls, forbidden where the
-// caller has not the scope.
+// Authenticator says who shows a bearer token; an *auth.Methods does. Its error is an *auth.Refusal, or
+// auth.ErrUnavailable.
 type Authenticator interface {
-	Authenticate(ctx context.Context, bearer string, needs Scope) (Caller, error)
+	Authenticate(ctx context.Context, bearer string) (*auth.Principal, error)
 }
 
-// callerKey is what the Caller stands under in a context.
-type callerKey struct{}
+// anybody is the scope of methods that need none.
+const anybody auth.Scope = "anybody"
 
-// callerOf returns who calls: nobody in particular where there is no authentication.
-func callerOf(ctx context.Context) Caller {
-	c, _ := ctx.Value(callerKey{}).(Caller)
-	return c
-}
-
-// authenticate returns ctx with the caller in it, if the caller may call the method.
-func (a *API) authenticate(ctx context.Context, method string) (context.Context, error) {
-	scope, known := a.scopes[method]
+// authorize returns the context with the caller of a method, or says why the caller may not call it.
+func (a *API) authorize(ctx context.Context, method string) (context.Context, error) {
+	need, known := a.scopes[method]
 	switch {
 	case !known: // so that a method that is forgotten in the table is not open
 		return nil, &gateway.Problem{Code: gateway.CodeForbidden, Detail: "the method is not served"}
-	case scope == ScopeOpen || a.deps.Authenticator == nil:
+	case a.deps.Auth == nil || need == anybody:
 		return ctx, nil
 	}
-	bearer, err := bearerOf(ctx)
-	if err != nil {
-		return nil, err
+	bearer, err := auth.Bearer(metadata.ValueFromIncomingContext(ctx, "authorization"))
+	if err != nil || bearer == "" {
+		detail := "expected the metadata authorization: Bearer with an API key or a token"
+		if err != nil {
+			detail = err.Error()
+		}
+		return nil, &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: detail}
 	}
-	caller, err := a.deps.Authenticator.Authenticate(ctx, bearer, scope)
-	if err != nil {
-		return nil, err
+	p, err := a.deps.Auth.Authenticate(ctx, bearer)
+	var refusal *auth.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return nil, &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: refusal.Reason}
+	case errors.Is(err, auth.ErrUnavailable):
+		return nil, &gateway.Problem{Code: gateway.CodeUnavailable, Busy: true, Cause: err, Detail: "the token cannot be checked now: its issuer is out of reach; try again later"}
+	case err != nil:
+		return nil, fmt.Errorf("authenticate: %w", err)
+	case p == nil:
+		return nil, errors.New("authenticate: neither a caller nor an error")
+	case !p.Has(need):
+		return nil, &gateway.Problem{Code: gateway.CodeForbidden, Detail: fmt.Sprintf("this %s does not have the scope %s", p.Kind, need)}
 	}
-	return context.WithValue(ctx, callerKey{}, caller), nil
+	return auth.NewContext(ctx, p), nil
 }
 
-// bearerOf reads the credential of a call.
-func bearerOf(ctx context.Context) (string, error) {
-	values := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(values) == 0 {
-		return "", nil
+// callStream is a stream whose context knows the caller.
+type callStream struct {
+	grpc.ServerStream
+	ctx     context.Context //nolint:containedctx // it is the stream's own, as grpc has it
+	api     *API
+	method  string
+	checked time.Time // when the caller was asked for; of who reads the stream
+}
+
+// Context implements grpc.ServerStream.
+func (s *callStream) Context() context.Context { return s.ctx }
+
+// RecvMsg implements grpc.ServerStream. A stream does not outlive its caller's leave.
+func (s *callStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
 	}
-	kind, bearer, _ := strings.Cut(values[0], " ")
-	bearer = strings.TrimSpace(bearer)
-	if len(values) > 1 || !strings.EqualFold(kind, "Bearer") || bearer == "" {
-		return "", &gateway.Problem{Code: gateway.CodeUnauthorized, Field: "authorization", Detail: "expected one metadata entry: authorization: Bearer and an API key or a token"}
+	return s.stillAllowed()
+}
+
+// stillAllowed asks once more whether the caller may call, if that was CallerInterval ago: its key may have been revoked
+// since, or its token expired. Where that cannot be known now it is left at what was known.
+func (s *callStream) stillAllowed() error {
+	if s.api.deps.Auth == nil || time.Since(s.checked) < s.api.cfg.CallerInterval {
+		return nil
 	}
-	return bearer, nil
+	s.checked = time.Now()
+	_, err := s.api.authorize(s.ctx, s.method)
+	if err == nil || gateway.ProblemOf(err).Code == gateway.CodeUnavailable {
+		return nil
+	}
+	return err
 }

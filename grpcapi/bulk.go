@@ -5,15 +5,13 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
 )
 
 // bulkSubmit answers BulkSubmit. Jobs that are in hand at the same time travel in the same messages.
-func (a *API) bulkSubmit(s grpc.ServerStream) error {
+func (a *API) bulkSubmit(s *callStream) error {
 	ctx, method := s.Context(), "/"+jobsService+"/BulkSubmit"
 	return a.pipeline(ctx, s, func(i uint64, body []byte) any {
 		answer := &sheafpb.BulkReply{Index: i}
@@ -59,11 +57,11 @@ func (a *API) submitPatiently(ctx context.Context, s *gateway.Submission) error 
 	}
 }
 
-// hasNoRoom reports whether a job was refused, for certain, only because others wait. One that may have been accepted is
+// hasNoRoom reports whether a job was refused, for certain, only because of others before it. One that may have been accepted is
 // not submitted again: it would be another job.
 func hasNoRoom(err error) bool {
 	switch gateway.ProblemOf(err).Code {
-	case gateway.CodeFull, gateway.CodeTenantFull, gateway.CodeBusy:
+	case gateway.CodeFull, gateway.CodeTenantFull, gateway.CodeBusy, gateway.CodeRateLimited:
 		return true
 	default:
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,7 +23,7 @@ func (a *API) interceptUnary(ctx context.Context, q any, info *grpc.UnaryServerI
 		}
 		err = a.finish(ctx, info.FullMethod, err, end)
 	}()
-	known, err := a.authenticate(ctx, info.FullMethod)
+	known, err := a.authorize(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
 	}
@@ -38,21 +39,12 @@ func (a *API) interceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 		}
 		err = a.finish(s.Context(), info.FullMethod, err, end)
 	}()
-	ctx, err := a.authenticate(s.Context(), info.FullMethod)
+	ctx, err := a.authorize(s.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
-	return next(srv, &callStream{s, ctx})
+	return next(srv, &callStream{ServerStream: s, ctx: ctx, api: a, method: info.FullMethod, checked: time.Now()})
 }
-
-// callStream is a stream whose context knows the caller.
-type callStream struct {
-	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // it is the stream's own, as grpc has it
-}
-
-// Context implements grpc.ServerStream.
-func (s *callStream) Context() context.Context { return s.ctx }
 
 // finish makes a status of a call's error, and logs what is ours to look at.
 func (a *API) finish(ctx context.Context, method string, err error, end func(codes.Code)) error {

@@ -40,6 +40,8 @@ type Config struct {
 	MaxConnectionAge time.Duration
 	// MaxConnectionIdle is how long a connection without calls is kept.
 	MaxConnectionIdle time.Duration
+	// CallerInterval is how often the caller of a stream is asked for again: a key may be revoked, a token expires.
+	CallerInterval time.Duration
 	// HealthInterval is how often readiness is looked at for who watches the health of the server.
 	HealthInterval time.Duration
 	// TLS is the server's side of TLS. Nil: plain text.
@@ -62,6 +64,7 @@ func DefaultConfig() Config {
 		KeepaliveMinTime:     10 * time.Second,
 		MaxConnectionAge:     30 * time.Minute,
 		MaxConnectionIdle:    15 * time.Minute,
+		CallerInterval:       5 * time.Second,
 		HealthInterval:       time.Second,
 	}
 }
@@ -81,6 +84,7 @@ func (c *Config) Validate() error {
 		{"KeepaliveMinTime", c.KeepaliveMinTime},
 		{"MaxConnectionAge", c.MaxConnectionAge},
 		{"MaxConnectionIdle", c.MaxConnectionIdle},
+		{"CallerInterval", c.CallerInterval},
 		{"HealthInterval", c.HealthInterval},
 	} {
 		if f.value <= 0 {

@@ -48,7 +48,7 @@ func (i *instant) answer(s *gateway.Submission) (*gateway.Job, error) {
 	}}, nil
 }
 
-func (i *instant) Model(name, version string) (model.Info, error) {
+func (i *instant) ModelFor(_ context.Context, name, version string) (model.Info, error) {
 	info, ok := i.models.Get(name, version)
 	if !ok {
 		return info, job.Errorf(job.CodeUnknownModel, "model", "no")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 )
@@ -71,26 +72,22 @@ func (a *API) readInference(ctx context.Context, body []byte) (*inference, error
 	switch {
 	case err != nil:
 		// The model is known, perhaps, and then so is what it takes.
-		info, _ := a.jobs.Model(j.Model, j.Version)
+		info, _ := a.jobs.ModelFor(ctx, j.Model, j.Version)
 		return q, explain(err, &info)
 	case j.Model == "":
 		return q, job.Invalidf("model_name", "expected the name of a model")
 	}
-	if q.Info, err = a.jobs.Model(j.Model, j.Version); err != nil {
+	if q.Info, err = a.jobs.ModelFor(ctx, j.Model, j.Version); err != nil {
 		return q, err
 	}
 	if len(j.Inputs) == 0 {
 		return q, explain(job.Invalidf("inputs", "expected the model's inputs, a list of tensors"), &q.Info)
 	}
-	caller := callerOf(ctx)
-	if caller.Allows != nil && !caller.Allows(j.Model) {
-		return q, &gateway.Problem{Code: gateway.CodeForbidden, Field: "model_name", Detail: "the caller may not use this model"}
-	}
 	if err := q.takeParameters(&j); err != nil {
 		return q, err
 	}
 	r := &q.Request
-	r.Version, r.Tenant = j.Version, tenantOf(caller)
+	r.Version, r.Tenant = j.Version, auth.FromContext(ctx).Owner()
 	r.Inputs, r.Outputs, r.Parameters = j.Inputs, j.Outputs, j.Parameters
 	return q, nil
 }
@@ -178,11 +175,4 @@ func whole(value any) (int64, *job.Error) {
 		return 0, job.Errorf(job.CodeMalformed, "", "expected a whole number, 0 or larger")
 	}
 	return n, nil
-}
-
-func tenantOf(c Caller) string {
-	if c.Tenant == "" {
-		return job.DefaultTenant
-	}
-	return c.Tenant
 }

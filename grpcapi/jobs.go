@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
@@ -59,7 +60,7 @@ func (a *API) get(ctx context.Context, q *sheafpb.GetRequest) (*sheafpb.JobStatu
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.jobs.Find(ctx, callerOf(ctx).Tenant, t, within(ctx, wait))
+	v, err := a.jobs.Find(ctx, auth.FromContext(ctx).View(), t, within(ctx, wait))
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (a *API) cancel(ctx context.Context, q *sheafpb.CancelRequest) (*sheafpb.Jo
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.jobs.Cancel(ctx, callerOf(ctx).Tenant, t)
+	v, err := a.jobs.Cancel(ctx, auth.FromContext(ctx).View(), t)
 	if err != nil {
 		return nil, err
 	}

@@ -2,11 +2,13 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/inferencepb"
@@ -22,9 +24,9 @@ const (
 // method is one method of a service: unary, or a stream.
 type method struct {
 	service, name string
-	scope         Scope
+	scope         auth.Scope
 	unary         handler
-	stream        func(a *API, s grpc.ServerStream) error
+	stream        func(a *API, s *callStream) error
 	fromClient    bool // the client streams too
 }
 
@@ -33,22 +35,22 @@ func (m *method) full() string { return "/" + m.service + "/" + m.name }
 // methods lists what is served beside health and reflection.
 func methods() []method {
 	return []method{
-		{inferenceService, "ServerLive", ScopeOpen, unary((*API).serverLive), nil, false},
-		{inferenceService, "ServerReady", ScopeOpen, unary((*API).serverReady), nil, false},
-		{inferenceService, "ServerMetadata", ScopeOpen, unary((*API).serverMetadata), nil, false},
-		{inferenceService, "ModelReady", ScopeRead, unary((*API).modelReady), nil, false},
-		{inferenceService, "ModelMetadata", ScopeRead, unary((*API).modelMetadata), nil, false},
-		{inferenceService, "ModelConfig", ScopeRead, unary((*API).modelConfig), nil, false},
-		{inferenceService, "RepositoryIndex", ScopeRead, unary((*API).repositoryIndex), nil, false},
-		{inferenceService, "RepositoryModelLoad", ScopeRead, unary((*API).repositoryModelLoad), nil, false},
-		{inferenceService, "RepositoryModelUnload", ScopeRead, unary((*API).repositoryModelUnload), nil, false},
-		{inferenceService, "ModelInfer", ScopeSubmit, raw((*API).modelInfer), nil, false},
-		{inferenceService, "ModelStreamInfer", ScopeSubmit, nil, (*API).modelStreamInfer, true},
-		{jobsService, "Submit", ScopeSubmit, raw((*API).submit), nil, false},
-		{jobsService, "Get", ScopeRead, unary((*API).get), nil, false},
-		{jobsService, "Cancel", ScopeSubmit, unary((*API).cancel), nil, false},
-		{jobsService, "Watch", ScopeRead, nil, (*API).watch, false},
-		{jobsService, "BulkSubmit", ScopeSubmit, nil, (*API).bulkSubmit, true},
+		{inferenceService, "ServerLive", anybody, unary((*API).serverLive), nil, false},
+		{inferenceService, "ServerReady", anybody, unary((*API).serverReady), nil, false},
+		{inferenceService, "ServerMetadata", auth.Read, unary((*API).serverMetadata), nil, false},
+		{inferenceService, "ModelReady", auth.Read, unary((*API).modelReady), nil, false},
+		{inferenceService, "ModelMetadata", auth.Read, unary((*API).modelMetadata), nil, false},
+		{inferenceService, "ModelConfig", auth.Read, unary((*API).modelConfig), nil, false},
+		{inferenceService, "RepositoryIndex", auth.Read, unary((*API).repositoryIndex), nil, false},
+		{inferenceService, "RepositoryModelLoad", auth.Admin, unary((*API).repositoryModelLoad), nil, false},
+		{inferenceService, "RepositoryModelUnload", auth.Admin, unary((*API).repositoryModelUnload), nil, false},
+		{inferenceService, "ModelInfer", auth.Submit, raw((*API).modelInfer), nil, false},
+		{inferenceService, "ModelStreamInfer", auth.Submit, nil, (*API).modelStreamInfer, true},
+		{jobsService, "Submit", auth.Submit, raw((*API).submit), nil, false},
+		{jobsService, "Get", auth.Read, unary((*API).get), nil, false},
+		{jobsService, "Cancel", auth.Submit, unary((*API).cancel), nil, false},
+		{jobsService, "Watch", auth.Read, nil, (*API).watch, false},
+		{jobsService, "BulkSubmit", auth.Submit, nil, (*API).bulkSubmit, true},
 	}
 }
 
@@ -116,7 +118,13 @@ func (a *API) services() []*grpc.ServiceDesc {
 		if m.stream != nil {
 			d.Streams = append(d.Streams, grpc.StreamDesc{
 				StreamName: m.name, ServerStreams: true, ClientStreams: m.fromClient,
-				Handler: func(_ any, s grpc.ServerStream) error { return m.stream(a, s) },
+				Handler: func(_ any, s grpc.ServerStream) error {
+					cs, ok := s.(*callStream)
+					if !ok {
+						return errors.New("a stream came past the interceptor")
+					}
+					return m.stream(a, cs)
+				},
 			})
 			continue
 		}
@@ -129,7 +137,7 @@ func (a *API) services() []*grpc.ServiceDesc {
 		})
 	}
 	for _, name := range open() {
-		a.scopes[name] = ScopeOpen
+		a.scopes[name] = anybody
 	}
 	return list
 }

@@ -24,25 +24,25 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
-	"github.com/sheafml/sheaf/grpcapi"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/inferencepb"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
 )
 
 // scopes is what each method needs, written down once more: whoever adds a method decides.
-func scopes() map[string]grpcapi.Scope {
-	return map[string]grpcapi.Scope{
-		"/inference.GRPCInferenceService/ServerLive":                     "",
-		"/inference.GRPCInferenceService/ServerReady":                    "",
-		"/inference.GRPCInferenceService/ServerMetadata":                 "",
+func scopes() map[string]auth.Scope {
+	return map[string]auth.Scope{
+		"/inference.GRPCInferenceService/ServerLive":                     "anybody",
+		"/inference.GRPCInferenceService/ServerReady":                    "anybody",
+		"/inference.GRPCInferenceService/ServerMetadata":                 "read",
 		"/inference.GRPCInferenceService/ModelReady":                     "read",
 		"/inference.GRPCInferenceService/ModelMetadata":                  "read",
 		"/inference.GRPCInferenceService/ModelConfig":                    "read",
 		"/inference.GRPCInferenceService/RepositoryIndex":                "read",
-		"/inference.GRPCInferenceService/RepositoryModelLoad":            "read",
-		"/inference.GRPCInferenceService/RepositoryModelUnload":          "read",
+		"/inference.GRPCInferenceService/RepositoryModelLoad":            "admin",
+		"/inference.GRPCInferenceService/RepositoryModelUnload":          "admin",
 		"/inference.GRPCInferenceService/ModelInfer":                     "submit",
 		"/inference.GRPCInferenceService/ModelStreamInfer":               "submit",
 		"/sheaf.v1.Jobs/Submit":                                          "submit",
@@ -50,11 +50,11 @@ func scopes() map[string]grpcapi.Scope {
 		"/sheaf.v1.Jobs/Watch":                                           "read",
 		"/sheaf.v1.Jobs/Cancel":                                          "submit",
 		"/sheaf.v1.Jobs/BulkSubmit":                                      "submit",
-		"/grpc.health.v1.Health/Check":                                   "",
-		"/grpc.health.v1.Health/List":                                    "",
-		"/grpc.health.v1.Health/Watch":                                   "",
-		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      "",
-		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "",
+		"/grpc.health.v1.Health/Check":                                   "anybody",
+		"/grpc.health.v1.Health/List":                                    "anybody",
+		"/grpc.health.v1.Health/Watch":                                   "anybody",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      "anybody",
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "anybody",
 	}
 }
 
@@ -111,8 +111,8 @@ func reflected(t *testing.T, r *rig) map[string]protoreflect.MethodDescriptor {
 
 // What reflection shows is what is served, and each method has its scope.
 func TestMethodsAndScopes(t *testing.T) {
-	keys := &keyring{callers: map[string]grpcapi.Caller{}}
-	r := newRig(t, func(s *settings) { s.deps.Authenticator = keys })
+	var keys keyring
+	r := newRig(t, func(s *settings) { s.deps.Auth = &keys })
 	methods := reflected(t, r)
 	want := scopes()
 	for name := range want {
@@ -125,55 +125,78 @@ func TestMethodsAndScopes(t *testing.T) {
 		t.Fatalf("reflection shows\n%v, expected\n%v", got, want)
 	}
 	for name, m := range methods {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.IsStreamingServer(), ClientStreams: m.IsStreamingClient()}, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = s.SendMsg(&emptypb.Empty{})
-		_ = s.CloseSend()
-		err = s.RecvMsg(dynamicpb.NewMessage(m.Output()))
-		cancel()
-		switch scope := want[name]; {
-		case scope == "" && statusCode(err) == codes.Unauthenticated, scope != "" && statusCode(err) != codes.Unauthenticated, statusCode(err) == codes.Unimplemented:
-			t.Errorf("%s needs the scope %q, and without a key it is answered %v", name, scope, err)
-		case keys.asked(name) != scope:
-			t.Errorf("%s asks for the scope %q, expected %q", name, keys.asked(name), scope)
+		needs := want[name]
+		for _, scope := range append(auth.Scopes(), "") { // the last has no key
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			if scope != "" {
+				keys.put(string(scope), &auth.Principal{Kind: auth.KindKey, Tenant: "ann", Scopes: []auth.Scope{scope}})
+				ctx = bearer(ctx, string(scope))
+			}
+			s, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.IsStreamingServer(), ClientStreams: m.IsStreamingClient()}, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = s.SendMsg(&emptypb.Empty{})
+			_ = s.CloseSend()
+			got, want := statusCode(s.RecvMsg(dynamicpb.NewMessage(m.Output()))), codes.OK
+			cancel()
+			switch {
+			case needs == "anybody" || needs == scope:
+				if got == codes.Unauthenticated || got == codes.PermissionDenied {
+					t.Errorf("%s needs the scope %q, and one who has %q is answered %s", name, needs, scope, got)
+				}
+				continue
+			case scope == "":
+				want = codes.Unauthenticated
+			default:
+				want = codes.PermissionDenied
+			}
+			if got != want {
+				t.Errorf("%s needs the scope %q, and one who has %q is answered %s", name, needs, scope, got)
+			}
 		}
 	}
 }
 
 // keyring is an authenticator with a caller for each key.
 type keyring struct {
-	callers map[string]grpcapi.Caller
-	scopes  map[string][]grpcapi.Scope // by key; none: all
-
-	mu     sync.Mutex
-	needed map[string]grpcapi.Scope // by method
+	mu      sync.Mutex
+	callers map[string]*auth.Principal
+	fault   error
 }
 
-func (k *keyring) Authenticate(ctx context.Context, bearer string, needs grpcapi.Scope) (grpcapi.Caller, error) {
-	method, _ := grpc.Method(ctx)
-	k.mu.Lock()
-	if k.needed == nil {
-		k.needed = make(map[string]grpcapi.Scope)
-	}
-	k.needed[method] = needs
-	k.mu.Unlock()
-	c, known := k.callers[bearer]
-	switch {
-	case !known:
-		return c, &gateway.Problem{Code: gateway.CodeUnauthorized, Detail: "who are you?"}
-	case k.scopes[bearer] != nil && !slices.Contains(k.scopes[bearer], needs):
-		return c, &gateway.Problem{Code: gateway.CodeForbidden, Detail: "not for you"}
-	}
-	return c, nil
-}
-
-func (k *keyring) asked(method string) grpcapi.Scope {
+func (k *keyring) put(key string, p *auth.Principal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.needed[method]
+	if k.callers == nil {
+		k.callers = make(map[string]*auth.Principal)
+	}
+	k.callers[key] = p
+}
+
+func (k *keyring) revoke(key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.callers, key)
+}
+
+func (k *keyring) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fault = err
+}
+
+// Authenticate implements grpcapi.Authenticator.
+func (k *keyring) Authenticate(_ context.Context, bearer string) (*auth.Principal, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fault != nil {
+		return nil, k.fault
+	}
+	if p := k.callers[bearer]; p != nil {
+		return p, nil
+	}
+	return nil, &auth.Refusal{Reason: "who are you?"}
 }
 
 func bearer(ctx context.Context, key string) context.Context {
@@ -182,14 +205,20 @@ func bearer(ctx context.Context, key string) context.Context {
 
 // A caller sees its own tenant's jobs and its own models, and nobody else's.
 func TestCallers(t *testing.T) {
-	keys := &keyring{
-		callers: map[string]grpcapi.Caller{
-			"ann": {Tenant: "ann"}, "bob": {Tenant: "bob"}, "reader": {Tenant: "ann"},
-			"narrow": {Tenant: "ann", Allows: func(m string) bool { return m == "hasty" }},
-		},
-		scopes: map[string][]grpcapi.Scope{"reader": {"read"}},
+	var keys keyring
+	for _, c := range []struct {
+		key, tenant string
+		scopes      []auth.Scope
+		models      []string
+	}{
+		{"ann", "ann", auth.Scopes(), nil},
+		{"bob", "bob", auth.Scopes(), nil},
+		{"reader", "ann", []auth.Scope{auth.Read}, nil},
+		{"narrow", "ann", auth.Scopes(), []string{"hasty"}},
+	} {
+		keys.put(c.key, &auth.Principal{Kind: auth.KindKey, ID: c.key, Tenant: c.tenant, Scopes: c.scopes, Models: c.models})
 	}
-	r := newRig(t, func(s *settings) { s.deps.Authenticator = keys })
+	r := newRig(t, func(s *settings) { s.deps.Auth = &keys })
 	ann := bearer(t.Context(), "ann")
 	s, err := callContext[sheafpb.JobStatus](ann, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1)})
 	if err != nil {
@@ -210,10 +239,10 @@ func TestCallers(t *testing.T) {
 		{"reader", cancelMethod, &sheafpb.CancelRequest{Id: s.GetId()}, codes.PermissionDenied},
 		{"reader", submitMethod, &sheafpb.SubmitRequest{Request: digits(1)}, codes.PermissionDenied},
 		{"reader", inferMethod, digits(1), codes.PermissionDenied},
-		{"narrow", inferMethod, digits(1), codes.PermissionDenied},
-		{"narrow", submitMethod, &sheafpb.SubmitRequest{Request: digits(1)}, codes.PermissionDenied},
-		{"narrow", "/inference.GRPCInferenceService/ModelMetadata", &inferencepb.ModelMetadataRequest{Name: "digits"}, codes.PermissionDenied},
-		{"narrow", "/inference.GRPCInferenceService/ModelConfig", &inferencepb.ModelConfigRequest{Name: "digits"}, codes.PermissionDenied},
+		{"narrow", inferMethod, digits(1), codes.NotFound},
+		{"narrow", submitMethod, &sheafpb.SubmitRequest{Request: digits(1)}, codes.NotFound},
+		{"narrow", "/inference.GRPCInferenceService/ModelMetadata", &inferencepb.ModelMetadataRequest{Name: "digits"}, codes.NotFound},
+		{"narrow", "/inference.GRPCInferenceService/ModelConfig", &inferencepb.ModelConfigRequest{Name: "digits"}, codes.NotFound},
 		{"reader", getMethod, &sheafpb.GetRequest{Id: s.GetId()}, codes.OK},
 		{"ann", cancelMethod, &sheafpb.CancelRequest{Id: s.GetId()}, codes.OK},
 	} {
@@ -239,6 +268,42 @@ func TestCallers(t *testing.T) {
 	v := new(sheafpb.JobStatus)
 	if err := watch.RecvMsg(v); err != nil || v.GetError().GetCode() != "unknown-job" {
 		t.Errorf("%v %v", v, err)
+	}
+}
+
+// A stream does not go on for long without its caller.
+func TestStreamOfARevokedKey(t *testing.T) {
+	var keys keyring
+	keys.put("ann", &auth.Principal{Kind: auth.KindKey, Tenant: "ann", Scopes: auth.Scopes()})
+	r := newRig(t, func(s *settings) { s.deps.Auth, s.api.CallerInterval = &keys, time.Nanosecond })
+	ctx := bearer(t.Context(), "ann")
+	bulk, watch := r.open(ctx, t, bulkMethod), r.open(ctx, t, watchMethod)
+	var a sheafpb.BulkReply
+	for _, fault := range []error{nil, auth.ErrUnavailable} { // that it cannot be known ends nothing
+		keys.fail(fault)
+		send(t, bulk, &sheafpb.SubmitRequest{Request: digits(1)})
+		if err := bulk.RecvMsg(&a); err != nil || a.GetError() != nil {
+			t.Fatal(&a, err)
+		}
+	}
+	keys.fail(nil)
+	ask(t, watch, &sheafpb.WatchRequest{Ids: []string{a.GetId()}})
+	if err := watch.RecvMsg(new(sheafpb.JobStatus)); err != nil {
+		t.Fatal(err)
+	}
+	keys.revoke("ann")
+	problemOf(t, watch.RecvMsg(new(sheafpb.JobStatus))).want(t, codes.Unauthenticated, "unauthorized")
+	send(t, bulk, &sheafpb.SubmitRequest{Request: digits(1)})
+	problemOf(t, bulk.RecvMsg(&a)).want(t, codes.Unauthenticated, "unauthorized")
+}
+
+func TestIssuerOutOfReach(t *testing.T) {
+	var keys keyring
+	keys.fail(auth.ErrUnavailable)
+	r := newRig(t, func(s *settings) { s.deps.Auth = &keys })
+	_, err := callContext[sheafpb.JobStatus](bearer(t.Context(), "x"), r, getMethod, &sheafpb.GetRequest{})
+	if p := problemOf(t, err).want(t, codes.Unavailable, "unavailable"); p.retry == nil {
+		t.Errorf("%+v", p)
 	}
 }
 

@@ -146,7 +146,7 @@ func (a *API) safely(ctx context.Context, method string, work func() error, fail
 const streamResponse = 2
 
 // modelStreamInfer answers ModelStreamInfer: each request as ModelInfer would be, errors within the stream.
-func (a *API) modelStreamInfer(s grpc.ServerStream) error {
+func (a *API) modelStreamInfer(s *callStream) error {
 	ctx, method := s.Context(), "/"+inferenceService+"/ModelStreamInfer"
 	return a.pipeline(ctx, s, func(i uint64, body []byte) (answer any) {
 		var q *inference

@@ -25,20 +25,12 @@ func (a *API) serverMetadata(context.Context, *inferencepb.ServerMetadataRequest
 
 // modelReady says whether a worker has announced the model. One that nobody knows is not ready, and that is no error.
 func (a *API) modelReady(ctx context.Context, q *inferencepb.ModelReadyRequest) (*inferencepb.ModelReadyResponse, error) {
-	_, err := a.model(ctx, q.GetName(), q.GetVersion())
+	_, err := a.jobs.ModelFor(ctx, q.GetName(), q.GetVersion())
 	return &inferencepb.ModelReadyResponse{Ready: err == nil}, nil
 }
 
-// model returns what is announced under a name and a version, if the caller may use it.
-func (a *API) model(ctx context.Context, name, version string) (model.Info, error) {
-	if c := callerOf(ctx); c.Allows != nil && !c.Allows(name) {
-		return model.Info{}, &gateway.Problem{Code: gateway.CodeForbidden, Field: "name", Detail: "the caller may not use this model"}
-	}
-	return a.jobs.Model(name, version)
-}
-
 func (a *API) modelMetadata(ctx context.Context, q *inferencepb.ModelMetadataRequest) (*inferencepb.ModelMetadataResponse, error) {
-	info, err := a.model(ctx, q.GetName(), q.GetVersion())
+	info, err := a.jobs.ModelFor(ctx, q.GetName(), q.GetVersion())
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +53,7 @@ func tensorMetadata(specs []model.TensorSpec) []*inferencepb.ModelMetadataRespon
 // modelConfig is Triton's, and no part of the protocol: its clients learn there whether a model has a batch axis, which
 // dims leaves out.
 func (a *API) modelConfig(ctx context.Context, q *inferencepb.ModelConfigRequest) (*inferencepb.ModelConfigResponse, error) {
-	info, err := a.model(ctx, q.GetName(), q.GetVersion())
+	info, err := a.jobs.ModelFor(ctx, q.GetName(), q.GetVersion())
 	if err != nil {
 		return nil, err
 	}
@@ -92,11 +84,9 @@ func configTensor(s *model.TensorSpec, batchable bool) (name string, dt inferenc
 
 // repositoryIndex lists what is announced. The request may ask for models that are ready only; all of them are.
 func (a *API) repositoryIndex(ctx context.Context, _ *inferencepb.RepositoryIndexRequest) (*inferencepb.RepositoryIndexResponse, error) {
-	caller, answer := callerOf(ctx), &inferencepb.RepositoryIndexResponse{}
-	for _, info := range a.jobs.Models().List() {
-		if caller.Allows == nil || caller.Allows(info.Name) {
-			answer.Models = append(answer.Models, &inferencepb.RepositoryIndexResponse_ModelIndex{Name: info.Name, Version: info.Version, State: "READY"})
-		}
+	answer := &inferencepb.RepositoryIndexResponse{}
+	for _, info := range a.jobs.ModelsFor(ctx) {
+		answer.Models = append(answer.Models, &inferencepb.RepositoryIndexResponse_ModelIndex{Name: info.Name, Version: info.Version, State: "READY"})
 	}
 	return answer, nil
 }

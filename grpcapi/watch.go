@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
@@ -24,7 +24,7 @@ const (
 )
 
 // watch answers Watch.
-func (a *API) watch(s grpc.ServerStream) error {
+func (a *API) watch(s *callStream) error {
 	f, q := new(frame), new(sheafpb.WatchRequest)
 	if err := s.RecvMsg(f); err != nil {
 		return err
@@ -67,19 +67,25 @@ func (a *API) watch(s grpc.ServerStream) error {
 		defer close(ended)
 		failed = followers.Wait()
 	}()
+	tick := time.NewTicker(a.cfg.CallerInterval)
+	defer tick.Stop()
 	for {
+		var err error
 		select {
 		case v := <-news:
-			if err := s.SendMsg(v); err != nil {
-				cancel(err)
-				<-ended
-				return err
-			}
+			err = s.SendMsg(v)
+		case <-tick.C:
+			err = s.stillAllowed()
 		case <-ended:
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
 			return failed
+		}
+		if err != nil {
+			cancel(err)
+			<-ended
+			return err
 		}
 	}
 }
@@ -94,7 +100,7 @@ func (a *API) follow(ctx context.Context, id string, typed bool, tell func(*shea
 	told := job.Unknown
 	for look := time.Duration(0); ; look = min(max(2*look, firstLook), lastLook) {
 		start := time.Now()
-		v, err := a.jobs.Find(ctx, callerOf(ctx).Tenant, t, look)
+		v, err := a.jobs.Find(ctx, auth.FromContext(ctx).View(), t, look)
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/grpcapi"
 )
@@ -33,14 +34,18 @@ type grpcServer struct {
 }
 
 // newGRPC makes the gRPC side and starts to listen. httpAPI is where the HTTP side listens.
-func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, httpAPI net.Listener, on plant) (*grpcServer, error) {
+func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, who *auth.Methods, httpAPI net.Listener, on plant) (*grpcServer, error) {
 	if cfg.grpcAddr == grpcOff {
 		return nil, nil //nolint:nilnil // off is no error
 	}
 	c := grpcapi.DefaultConfig()
 	c.Version, c.Limits, c.MaxMessageBytes = version, on.limits, on.limits.MaxBytes
 	c.InferTimeout, c.RetryAfter, c.RetryAfterMax = cfg.http.PredictTimeout, cfg.http.RetryAfter, cfg.http.RetryAfterMax
-	a, err := grpcapi.New(c, grpcapi.Deps{Jobs: jobs, Logger: on.logger, Registerer: on.registry})
+	deps := grpcapi.Deps{Jobs: jobs, Logger: on.logger, Registerer: on.registry}
+	if who != nil {
+		deps.Auth = who
+	}
+	a, err := grpcapi.New(c, deps)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
