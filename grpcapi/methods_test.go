@@ -2,6 +2,7 @@ package grpcapi_test
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"maps"
 	"slices"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
+	"github.com/sheafml/sheaf/internal/testserver"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/inferencepb"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
@@ -539,5 +541,28 @@ func TestHealth(t *testing.T) {
 	next(healthpb.HealthCheckResponse_NOT_SERVING)
 	if _, err := watch.Recv(); statusCode(err) != codes.Unavailable {
 		t.Errorf("at the end %v", err)
+	}
+}
+
+// With TLS, also such that clients have to show a certificate.
+func TestTLS(t *testing.T) {
+	certificates := testserver.NewCertificates(t)
+	client := certificates.Client(t)
+	client.ServerName = "localhost"
+	server := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: client.Certificates, ClientCAs: client.RootCAs, ClientAuth: tls.RequireAndVerifyClientCert}
+	r := newRig(t, func(s *settings) { s.api.TLS, s.client = server, client })
+	r.work(t, digitsResult)
+	if _, err := call[inferencepb.ModelInferResponse](t, r, inferMethod, digits(1)); err != nil {
+		t.Error(err)
+	}
+	stranger := client.Clone()
+	stranger.Certificates = nil
+	r = newRig(t, func(s *settings) { s.api.TLS, s.client = server, stranger })
+	if _, err := r.infer(t, digits(1)); statusCode(err) != codes.Unavailable {
+		t.Errorf("without a certificate: %v", err)
+	}
+	r = newRig(t, func(s *settings) { s.api.TLS = server })
+	if _, err := r.infer(t, digits(1)); statusCode(err) != codes.Unavailable {
+		t.Errorf("in plain text: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package grpcapi_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"math"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -44,6 +46,8 @@ type settings struct {
 	deps grpcapi.Deps
 	jobs gateway.Config
 	gate gateway.Deps
+	// client is the client's side of TLS; nil: plain text.
+	client *tls.Config
 }
 
 // patience is how long a test waits for what must happen; it is not an assertion about speed.
@@ -79,11 +83,15 @@ func newRig(t testing.TB, change func(*settings)) *rig {
 	if r.api, err = grpcapi.New(s.api, s.deps); err != nil {
 		t.Fatal(err)
 	}
+	transport := insecure.NewCredentials()
+	if s.client != nil {
+		transport = credentials.NewTLS(s.client)
+	}
 	l := bufconn.Listen(1 << 20)
 	go func() { r.served <- r.api.Serve(l) }()
 	r.conn, err = grpc.NewClient("passthrough:///rig",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
 		t.Fatal(err)

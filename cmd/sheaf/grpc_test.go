@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -157,6 +158,36 @@ func TestGRPCServe(t *testing.T) {
 		t.Errorf("the call in flight: %v", err)
 	}
 	<-p.exited
+}
+
+// Who may call is asked over gRPC as over HTTP.
+func TestGRPCWithKeys(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--auth", "keys", "--rate-limit", "0.001", "--rate-burst", "1")
+	api, conn, nats := p.find(`HTTP API +(\S+)`), dial(t, p.find(`gRPC +(\S+)`)), p.find(`NATS +(\S+)`)
+	p.find("Ctrl-C stops it")
+	infer := func(key string) error {
+		ctx := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+		return conn.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", digitsRequest(make([]float64, 64), false), &inferencepb.ModelInferResponse{})
+	}
+	key := newAPIKey(t, nats, api)
+	for _, c := range []struct {
+		who, key string
+		code     codes.Code
+	}{
+		{"nobody", "nobody", codes.Unauthenticated},
+		{"one who guesses", key[:len(key)-1] + "a", codes.Unauthenticated},
+		{"one for another model", newAPIKey(t, nats, api, "--models", "tumor"), codes.NotFound},
+		{"one who reads", newAPIKey(t, nats, api, "--scopes", "read"), codes.PermissionDenied},
+		{"the one", key, codes.OK},
+		{"the one too often", key, codes.ResourceExhausted},
+	} {
+		if err := infer(c.key); status.Code(err) != c.code {
+			t.Errorf("%s is answered %v, expected %s", c.who, err, c.code)
+		}
+	}
 }
 
 func TestGRPCAddress(t *testing.T) {
