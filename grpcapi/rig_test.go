@@ -48,6 +48,7 @@ type settings struct {
 	gate gateway.Deps
 	// client is the client's side of TLS; nil: plain text.
 	client *tls.Config
+	dial   []grpc.DialOption // more of them
 }
 
 // patience is how long a test waits for what must happen; it is not an assertion about speed.
@@ -89,10 +90,10 @@ func newRig(t testing.TB, change func(*settings)) *rig {
 	}
 	l := bufconn.Listen(1 << 20)
 	go func() { r.served <- r.api.Serve(l) }()
-	r.conn, err = grpc.NewClient("passthrough:///rig",
+	r.conn, err = grpc.NewClient("passthrough:///rig", append(s.dial,
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
 		grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
