@@ -56,6 +56,7 @@ type API struct {
 	log     *slog.Logger
 	metrics *metrics
 	scopes  map[string]auth.Scope // by full name of the method
+	single  map[string]bool       // methods whose client sends one message
 	server  *grpc.Server
 	closing chan struct{} // closed when the server is going down
 	close   func()
@@ -75,7 +76,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, scopes: make(map[string]auth.Scope), closing: make(chan struct{}),
+		cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, scopes: make(map[string]auth.Scope), single: make(map[string]bool), closing: make(chan struct{}),
 	}
 	a.close = sync.OnceFunc(func() { close(a.closing) })
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {
@@ -96,6 +97,7 @@ func (a *API) options() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnaryInterceptor(a.interceptUnary),
 		grpc.StreamInterceptor(a.interceptStream),
+		grpc.InTapHandle(a.startReading),
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(uint32(c.MaxConcurrentStreams)), //nolint:gosec // Validate bounds it
 		grpc.MaxHeaderListSize(32 << 10),

@@ -27,6 +27,8 @@ type Config struct {
 	MaxConcurrentStreams int
 	// MaxInHand bounds the requests of one stream that are worked on at the same time; those beyond wait in the client.
 	MaxInHand int
+	// MessageTimeout bounds how long a client may take to send the one message of a call.
+	MessageTimeout time.Duration
 	// ConnectionTimeout bounds how long a client may take over its handshakes.
 	ConnectionTimeout time.Duration
 	// KeepaliveTime is after how long without a sign of life a client is asked for one, and KeepaliveTimeout how long it
@@ -58,6 +60,7 @@ func DefaultConfig() Config {
 		RetryAfterMax:        time.Minute,
 		MaxConcurrentStreams: 1000,
 		MaxInHand:            256,
+		MessageTimeout:       30 * time.Second,
 		ConnectionTimeout:    10 * time.Second,
 		KeepaliveTime:        time.Minute,
 		KeepaliveTimeout:     20 * time.Second,
@@ -78,6 +81,7 @@ func (c *Config) Validate() error {
 	}{
 		{"InferTimeout", c.InferTimeout},
 		{"RetryAfter", c.RetryAfter},
+		{"MessageTimeout", c.MessageTimeout},
 		{"ConnectionTimeout", c.ConnectionTimeout},
 		{"KeepaliveTime", c.KeepaliveTime},
 		{"KeepaliveTimeout", c.KeepaliveTimeout},

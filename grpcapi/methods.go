@@ -74,6 +74,7 @@ func raw[A any](handle func(a *API, ctx context.Context, f *frame) (A, error)) h
 		if err := read(f); err != nil {
 			return nil, err
 		}
+		doneReading(ctx)
 		return handle(a, ctx, f)
 	}
 }
@@ -114,7 +115,7 @@ func (a *API) services() []*grpc.ServiceDesc {
 			d = &grpc.ServiceDesc{ServiceName: m.service, HandlerType: (*any)(nil), Metadata: files[m.service]}
 			byName[m.service], list = d, append(list, d)
 		}
-		a.scopes[m.full()] = m.scope
+		a.scopes[m.full()], a.single[m.full()] = m.scope, !m.fromClient
 		if m.stream != nil {
 			d.Streams = append(d.Streams, grpc.StreamDesc{
 				StreamName: m.name, ServerStreams: true, ClientStreams: m.fromClient,

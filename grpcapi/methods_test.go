@@ -575,3 +575,37 @@ func TestCompressedMessages(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Who does not send the message of a call is not waited for; who has sent it, is.
+func TestSlowMessage(t *testing.T) {
+	r := newRig(t, func(s *settings) {
+		s.api.MessageTimeout, s.api.InferTimeout = 500*time.Millisecond, time.Second
+	})
+	var silent sync.WaitGroup
+	for _, method := range []string{inferMethod, getMethod, watchMethod} {
+		s := r.open(t.Context(), t, method)
+		silent.Go(func() {
+			if err := s.RecvMsg(&emptypb.Empty{}); statusCode(err) != codes.Canceled {
+				t.Errorf("%s: %v", method, err)
+			}
+		})
+	}
+	silent.Wait()
+	v, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := r.open(t.Context(), t, watchMethod)
+	ask(t, watch, &sheafpb.WatchRequest{Ids: []string{v.GetId()}})
+	if err := watch.RecvMsg(v); err != nil {
+		t.Error(err)
+	}
+	_, err = r.infer(t, digits(1))
+	problemOf(t, err).want(t, codes.DeadlineExceeded, "timeout")
+	if _, err := call[sheafpb.JobStatus](t, r, cancelMethod, &sheafpb.CancelRequest{Id: v.GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.RecvMsg(v); err != nil || v.GetState() != sheafpb.JobState_JOB_STATE_CANCELED {
+		t.Errorf("%v %v", v, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/grpcapi"
 	"github.com/sheafml/sheaf/job"
@@ -392,4 +394,30 @@ func TestConfigValidate(t *testing.T) {
 			t.Errorf("%s is not named: %v", name, err)
 		}
 	}
+}
+
+// stingy lets a caller submit only now and then.
+type stingy struct{ asked atomic.Int64 }
+
+func (l *stingy) Allow(*auth.Principal, int) (auth.Quota, bool) {
+	return auth.Quota{After: time.Millisecond}, l.asked.Add(1)%3 == 0
+}
+
+// A rate that is used up is waited for in bulk, and told of in a single submit.
+func TestRateLimit(t *testing.T) {
+	r := newRig(t, func(s *settings) { s.gate.Limiter = &stingy{} })
+	_, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1)})
+	if p := problemOf(t, err).want(t, codes.ResourceExhausted, "rate-limited"); p.retry == nil {
+		t.Errorf("%+v", p)
+	}
+	s := r.open(t.Context(), t, bulkMethod)
+	for range 3 {
+		send(t, s, &sheafpb.SubmitRequest{Request: digits(1)})
+		var a sheafpb.BulkReply
+		if err := s.RecvMsg(&a); err != nil || a.GetError() != nil {
+			t.Errorf("%v %v", &a, err)
+		}
+	}
+	_ = s.CloseSend()
+	_ = s.RecvMsg(new(sheafpb.BulkReply))
 }

@@ -29,6 +29,7 @@ func (a *API) watch(s *callStream) error {
 	if err := s.RecvMsg(f); err != nil {
 		return err
 	}
+	doneReading(s.Context())
 	if err := decode(f, q); err != nil {
 		return err
 	}

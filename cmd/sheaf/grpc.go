@@ -40,6 +40,7 @@ func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, who *
 	}
 	c := grpcapi.DefaultConfig()
 	c.Version, c.Limits, c.MaxMessageBytes = version, on.limits, on.limits.MaxBytes
+	c.MessageTimeout = cfg.http.BodyTimeout
 	c.InferTimeout, c.RetryAfter, c.RetryAfterMax = cfg.http.PredictTimeout, cfg.http.RetryAfter, cfg.http.RetryAfterMax
 	deps := grpcapi.Deps{Jobs: jobs, Logger: on.logger, Registerer: on.registry}
 	if who != nil {
