@@ -162,7 +162,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, err
 	}
 	listener = netutil.LimitListener(listener, cfg.maxConnections)
-	grpc, err := newGRPC(ctx, jobs, &cfg, who, listener, on)
+	grpc, err := newGRPC(ctx, jobs, &cfg, letIn{who, certificate}, listener, on)
 	if err != nil {
 		_ = listener.Close()
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
@@ -33,8 +35,14 @@ type grpcServer struct {
 	listener net.Listener
 }
 
+// letIn is what decides who is let in, of which each may be nil.
+type letIn struct {
+	who *auth.Methods
+	tls *tls.Config
+}
+
 // newGRPC makes the gRPC side and starts to listen. httpAPI is where the HTTP side listens.
-func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, who *auth.Methods, httpAPI net.Listener, on plant) (*grpcServer, error) {
+func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, let letIn, httpAPI net.Listener, on plant) (*grpcServer, error) {
 	if cfg.grpcAddr == grpcOff {
 		return nil, nil //nolint:nilnil // off is no error
 	}
@@ -43,9 +51,10 @@ func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, who *
 	c.MessageTimeout = cfg.http.BodyTimeout
 	c.InferTimeout, c.RetryAfter, c.RetryAfterMax = cfg.http.PredictTimeout, cfg.http.RetryAfter, cfg.http.RetryAfterMax
 	deps := grpcapi.Deps{Jobs: jobs, Logger: on.logger, Registerer: on.registry}
-	if who != nil {
-		deps.Auth = who
+	if let.who != nil {
+		deps.Auth = let.who
 	}
+	c.TLS = let.tls
 	a, err := grpcapi.New(c, deps)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
@@ -54,7 +63,7 @@ func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, who *
 	if err != nil {
 		return nil, err
 	}
-	return &grpcServer{a, l}, nil
+	return &grpcServer{a, netutil.LimitListener(l, cfg.maxConnections)}, nil
 }
 
 // listenGRPC opens the address of the gRPC API.

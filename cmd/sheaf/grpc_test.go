@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/sheafml/sheaf/internal/testserver"
 	"github.com/sheafml/sheaf/job/proto/inferencepb"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
 )
@@ -261,4 +263,43 @@ func adjacent(t *testing.T) (first, second net.Listener) {
 	}
 	t.Fatal(errors.Join(errs...))
 	return nil, nil
+}
+
+// The gRPC API is no way around what guards the HTTP API: TLS, and the refusal to listen where anybody could reach it.
+func TestGRPCIsGuarded(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, verb := range []string{"serve", "dev"} {
+		_, stderr, code := runToEnd(t, "", verb, "--grpc-addr", "0.0.0.0:0")
+		if code != exitUsage || !strings.Contains(stderr, "--grpc-addr 0.0.0.0:0 can be reached from other machines") {
+			t.Errorf("%s exits with %d: %s", verb, code, stderr)
+		}
+	}
+	c := testserver.NewCertificates(t)
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--tls-cert", c.CertFile, "--tls-key", c.KeyFile, "--tls-client-ca", c.CAFile)
+	addr := p.find(`gRPC +(\S+)`)
+	p.find("Ctrl-C stops it")
+	client := c.Client(t)
+	stranger := client.Clone()
+	stranger.Certificates = nil
+	for _, dialer := range []struct {
+		who  string
+		with credentials.TransportCredentials
+		code codes.Code
+	}{
+		{"a client with a certificate", credentials.NewTLS(client), codes.OK},
+		{"a client without one", credentials.NewTLS(stranger), codes.Unavailable},
+		{"a client in plain text", insecure.NewCredentials(), codes.Unavailable},
+	} {
+		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(dialer.with))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = conn.Invoke(ctx, "/inference.GRPCInferenceService/ServerLive", &inferencepb.ServerLiveRequest{}, &inferencepb.ServerLiveResponse{})
+		if status.Code(err) != dialer.code {
+			t.Errorf("%s is answered %v", dialer.who, err)
+		}
+		_ = conn.Close()
+	}
 }
