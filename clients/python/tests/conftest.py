@@ -27,7 +27,16 @@ class Server:
     """A running `sheaf dev`, and what it says."""
 
     def __init__(self, models: Path, data: Path, *flags: str) -> None:
-        command = [str(REPO / "bin" / "sheaf"), "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0"]
+        command = [
+            str(REPO / "bin" / "sheaf"),
+            "dev",
+            "--addr",
+            "127.0.0.1:0",
+            "--nats-addr",
+            "127.0.0.1:0",
+            "--grpc-addr",
+            "127.0.0.1:0",
+        ]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("SHEAF_", "REDIS_", "NATS_"))}
         self._process = subprocess.Popen(
             [*command, "--models", str(models), "--data", str(data), *flags],
@@ -38,6 +47,7 @@ class Server:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         self.url = self.find(r"HTTP API +(\S+)")
+        self.grpc = self.find(r"gRPC +(\S+)")
         self.find("Ctrl-C stops it")  # said when all is ready
 
     def _read(self) -> None:
