@@ -95,7 +95,7 @@ func ticketOf(id string) (job.Ticket, error) {
 // within shortens a wait so that the answer is there before the call's deadline: a client that is told no id cannot ask
 // again.
 func within(ctx context.Context, wait time.Duration) time.Duration {
-	const answering = 200 * time.Millisecond
+	const answering = 500 * time.Millisecond
 	end, ok := ctx.Deadline()
 	if !ok || wait <= 0 {
 		return wait
