@@ -80,8 +80,8 @@ func FuzzDecodeMessage(f *testing.F) {
 			if err == nil && !job.ContainsJob(env, j.ID, i) {
 				t.Fatalf("job %d cannot be found", i)
 			}
-			if p, _ := job.PeekJob(env, j.ID, i); err == nil && (!p.CreatedAt.Equal(j.CreatedAt) || !p.Deadline.Equal(j.Deadline) || p.Fingerprint != j.Fingerprint) {
-				t.Fatalf("job %d: PeekJob says %+v; DecodeMessage %v, %v, %x", i, p, j.CreatedAt, j.Deadline, j.Fingerprint)
+			if p, _ := job.PeekJob(env, j.ID, i); err == nil && (!p.CreatedAt.Equal(j.CreatedAt) || !p.Deadline.Equal(j.Deadline) || p.Fingerprint != j.Fingerprint || p.Webhook != j.Webhook) {
+				t.Fatalf("job %d: PeekJob says %+v; DecodeMessage %v, %v, %x, %q", i, p, j.CreatedAt, j.Deadline, j.Fingerprint, j.Webhook)
 			}
 			if back, err := job.DecodeMessage(sheafEnvelope(*j), lim); err != nil || diff(got[i:i+1], back) != "" {
 				t.Fatalf("written and read again: %v\n%s", err, diff(got[i:i+1], back))

@@ -29,6 +29,8 @@ type Job struct {
 	Deadline time.Time
 	// Reply is a NATS inbox that is sent the outcome; empty is none.
 	Reply string
+	// Webhook is a URL that is sent the outcome, signed and retried; empty is none.
+	Webhook string
 	// TraceParent is the W3C trace context of the submit.
 	TraceParent string
 	// Idempotent says that the ID derives from an Idempotency-Key: the job travels in a message of its own.
@@ -60,6 +62,8 @@ type Result struct {
 	CreatedAt  time.Time // millisecond precision
 	FinishedAt time.Time // millisecond precision
 	Timings    Timings
+	// Webhook is the job's, if it has one.
+	Webhook string
 	// Fingerprint is the job's, if it has one.
 	Fingerprint uint64
 	// Token names the attempt that wrote the record, so that a writer knows its own record again.
@@ -83,6 +87,8 @@ type Location struct {
 	Deadline time.Time
 	// Ahead is how many messages of the lane stand before the job's, at most; 0 when it is running.
 	Ahead int
+	// Webhook is the job's, if it has one.
+	Webhook string
 	// Fingerprint is the job's, if it has one.
 	Fingerprint uint64
 }

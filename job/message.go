@@ -81,6 +81,7 @@ func (env *Envelope) requestID(j *Job) ID {
 func (env *Envelope) readHeaders(j *Job) *Error {
 	j.TraceParent = validTraceParent([]byte(env.header(HeaderTraceParent)))
 	err := setReply(&j.Reply, HeaderReply, env.header(HeaderReply))
+	err = cmpError(err, setWebhook(&j.Webhook, HeaderWebhook, env.header(HeaderWebhook)))
 	if s := env.header(HeaderModelVersion); s != "" {
 		err = cmpError(err, wantVersion(j, s, HeaderModelVersion))
 	}

@@ -13,6 +13,7 @@ type Peek struct {
 	CreatedAt   time.Time
 	Deadline    time.Time // zero: none
 	Fingerprint uint64    // 0: none
+	Webhook     string    // "": none
 }
 
 // PeekJob reads that of the job at a place of the message; false if the message does not carry the job there.
@@ -28,6 +29,7 @@ func PeekJob(env *Envelope, id ID, index int) (p Peek, ok bool) {
 		return p, false
 	}
 	_ = setDeadline(&p.Deadline, env.header(HeaderDeadline)) // one that is no time is the worker's to refuse
+	_ = setWebhook(&p.Webhook, HeaderWebhook, env.header(HeaderWebhook)) // as above
 	if found, err := ParseID(env.header(HeaderID)); err == nil {
 		return p, found == id
 	}
@@ -56,6 +58,8 @@ func peekSheaf(body []byte, index int, p *Peek) (id ID) {
 				_ = setTime(&p.CreatedAt, "", g.num)
 			case jobDeadline<<3 | wireVarint:
 				_ = setTime(&p.Deadline, "", g.num)
+			case jobWebhook<<3 | wireBytes:
+				_ = setWebhook(&p.Webhook, "", string(g.bytes))
 			case jobFingerprint<<3 | wireFixed64:
 				p.Fingerprint = g.num
 			}

@@ -32,7 +32,7 @@ func fromTensors(list []*sheafpb.Tensor) []job.Tensor {
 func toSheafJob(j *job.Job) *sheafpb.Job {
 	m := &sheafpb.Job{
 		Id: j.ID[:], Version: j.Version, RequestId: j.RequestID, Reply: j.Reply, Traceparent: j.TraceParent,
-		Inputs: toTensors(j.Inputs), Outputs: j.Outputs, Idempotent: j.Idempotent, Fingerprint: j.Fingerprint,
+		Inputs: toTensors(j.Inputs), Outputs: j.Outputs, Idempotent: j.Idempotent, Webhook: j.Webhook, Fingerprint: j.Fingerprint,
 	}
 	if !j.CreatedAt.IsZero() {
 		m.CreatedUnixMs = j.CreatedAt.UnixMilli()
@@ -63,7 +63,7 @@ func toRecord(r *job.Result) *sheafpb.Record {
 		Outputs: toTensors(r.Outputs), Attempts: uint32(r.Attempts),
 		CreatedUnixMs: r.CreatedAt.UnixMilli(), FinishedUnixMs: r.FinishedAt.UnixMilli(),
 		QueueUs: uint64(r.Timings.Queue.Microseconds()), BatchWaitUs: uint64(r.Timings.BatchWait.Microseconds()),
-		InferUs: uint64(r.Timings.Infer.Microseconds()), BatchRows: uint32(r.Timings.BatchRows), Token: r.Token, Fingerprint: r.Fingerprint,
+		InferUs: uint64(r.Timings.Infer.Microseconds()), BatchRows: uint32(r.Timings.BatchRows), Token: r.Token, Webhook: r.Webhook, Fingerprint: r.Fingerprint,
 	}
 	if r.Error != nil {
 		m.Error = &sheafpb.Error{Code: string(r.Error.Code), Field: r.Error.Field, Detail: r.Error.Detail}

@@ -32,6 +32,7 @@ const (
 	recordBatchRows = 14
 	recordToken     = 15
 
+	recordWebhook     = 16
 	recordFingerprint = 17
 
 	errorCode   = 1
@@ -74,6 +75,7 @@ func AppendRecord(dst []byte, r *Result) []byte {
 	b = appendMicros(b, recordInfer, r.Timings.Infer)
 	b = appendInt(b, recordBatchRows, r.Timings.BatchRows)
 	b = appendFixed64(b, recordToken, r.Token)
+	b = appendText(b, recordWebhook, r.Webhook)
 	return appendFixed64(b, recordFingerprint, r.Fingerprint)
 }
 
@@ -145,6 +147,8 @@ func (d *recordDecoder) field(f *fieldReader) *Error {
 		r.Timings.BatchRows = int(uint32(f.num)) //nolint:gosec // as above
 	case recordToken<<3 | wireFixed64:
 		r.Token = f.num
+	case recordWebhook<<3 | wireBytes:
+		return plainText(&r.Webhook, "webhook", f.bytes)
 	case recordFingerprint<<3 | wireFixed64:
 		r.Fingerprint = f.num
 	}

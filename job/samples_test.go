@@ -78,7 +78,8 @@ func sampleJob(tb testing.TB) job.Job {
 			{Name: "tag", Value: "ü"},
 		},
 		CreatedAt: time.UnixMilli(1_750_000_000_123).UTC(), Deadline: time.UnixMilli(1_750_000_060_000).UTC(),
-		Reply: "_INBOX.abc.1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Idempotent: true, Fingerprint: 0xfedcba9876543210,
+		Reply: "_INBOX.abc.1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Idempotent: true,
+		Webhook: "https://hooks.example/sheaf?key=a%20b", Fingerprint: 0xfedcba9876543210,
 	}
 	for _, s := range samples(tb) {
 		j.Inputs = append(j.Inputs, s.tensor)
@@ -96,7 +97,7 @@ func sampleResult(tb testing.TB) job.Result {
 	tb.Helper()
 	j := sampleJob(tb)
 	return job.Result{
-		ID: j.ID, State: job.Succeeded, Tenant: j.Tenant, Model: j.Model, Version: j.Version, RequestID: j.RequestID, Fingerprint: j.Fingerprint,
+		ID: j.ID, State: job.Succeeded, Tenant: j.Tenant, Model: j.Model, Version: j.Version, RequestID: j.RequestID, Webhook: j.Webhook, Fingerprint: j.Fingerprint,
 		Outputs: j.Inputs, Attempts: 2, CreatedAt: j.CreatedAt, FinishedAt: j.CreatedAt.Add(1500 * time.Millisecond),
 		Timings: job.Timings{Queue: 1234 * time.Microsecond, BatchWait: 56 * time.Microsecond, Infer: 7 * time.Microsecond, BatchRows: 64},
 		Token:   math.MaxUint64,

@@ -23,13 +23,14 @@ const (
 	jobOutputs     = 9
 	jobParameters  = 10
 	jobIdempotent  = 11
+	jobWebhook     = 12
 	jobFingerprint = 13
 )
 
 // AppendJob appends j, as one `jobs` field of sheaf.v1.Sheaf, to dst. The concatenation of such fields is a sheaf.
 // Lane, tenant and model are not in it: the subject of the message says them. Times keep milliseconds.
 func AppendJob(dst []byte, j *Job) []byte {
-	hint := 40 + len(j.Version) + len(j.RequestID) + len(j.Reply) + len(j.TraceParent)
+	hint := 40 + len(j.Version) + len(j.RequestID) + len(j.Reply) + len(j.TraceParent) + len(j.Webhook)
 	for i := range j.Inputs {
 		hint += 4 + tensorHint(&j.Inputs[i])
 	}
@@ -55,6 +56,7 @@ func AppendJob(dst []byte, j *Job) []byte {
 	if j.Idempotent {
 		b = appendUint(b, jobIdempotent, 1)
 	}
+	b = appendText(b, jobWebhook, j.Webhook)
 	b = appendFixed64(b, jobFingerprint, j.Fingerprint)
 	return endMessage(b, start, hint)
 }
@@ -88,8 +90,12 @@ func (d *sheafDecoder) job(b []byte, out *Decoded) bool {
 			j.ID = wireID(f.bytes)
 			continue
 		}
+		if f.tag == jobWebhook<<3|wireBytes {
+			fail(setWebhook(&j.Webhook, "webhook", string(f.bytes)))
+			continue
+		}
 		if out.Err != nil {
-			continue // only the ID is of interest now
+			continue // only the ID is of interest now, and who is to be told
 		}
 		switch f.tag {
 		case jobVersion<<3 | wireBytes:

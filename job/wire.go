@@ -19,6 +19,7 @@ const (
 	HeaderContentType  = "Content-Type"        // one of the content types above
 	HeaderDeadline     = "Sheaf-Deadline"      // RFC 3339, or milliseconds since the Unix epoch
 	HeaderReply        = "Sheaf-Reply"         // an inbox that is sent the outcome
+	HeaderWebhook      = "Sheaf-Webhook"       // a URL that is sent the outcome
 	HeaderModelVersion = "Sheaf-Model-Version" // the version wanted
 	HeaderTraceParent  = "traceparent"         // W3C trace context
 	HeaderState        = "Sheaf-State"         // on an outcome: the terminal state
@@ -47,8 +48,8 @@ func (env *Envelope) contentType() string {
 	return strings.ToLower(strings.TrimSpace(s))
 }
 
-// Decoded is one job of a message. Where Err is set only the ID (and Lane, Tenant, Model from the subject) can be
-// relied on: the job gets a failed record that says Err.
+// Decoded is one job of a message. Where Err is set only the ID and the Webhook (and Lane, Tenant, Model from the
+// subject) can be relied on: the job gets a failed record that says Err.
 type Decoded struct {
 	Job Job
 	Err *Error

@@ -59,6 +59,7 @@ type Request struct {
 	IdempotencyKey string
 	Deadline       time.Time // zero: the model's default
 	Reply          string    // a NATS inbox that is sent the outcome
+	Webhook        string    // a URL that is sent the outcome
 	TraceParent    string
 }
 
@@ -191,7 +192,7 @@ func (p *Producer) makeJob(j *job.Job, r *Request, info *model.Info, inputs []jo
 	*j = job.Job{
 		Lane: r.Lane, Tenant: r.Tenant, Model: r.Model, Version: r.Version, RequestID: r.RequestID,
 		Inputs: inputs, Outputs: r.Outputs, Parameters: r.Parameters,
-		CreatedAt: time.Now(), Deadline: r.Deadline, Reply: r.Reply, TraceParent: r.TraceParent,
+		CreatedAt: time.Now(), Deadline: r.Deadline, Reply: r.Reply, Webhook: r.Webhook, TraceParent: r.TraceParent,
 	}
 	if _, err := info.Signature.Check(j, p.cfg.Limits); err != nil {
 		return err
@@ -213,7 +214,7 @@ func (p *Producer) makeJob(j *job.Job, r *Request, info *model.Info, inputs []jo
 // readable makes sure that a worker will be able to read what is seldom given and has rules of its own, by reading it
 // as a worker does.
 func (p *Producer) readable(j *job.Job) error {
-	if j.Reply == "" && j.RequestID == "" && len(j.Parameters) == 0 && len(j.Outputs) == 0 {
+	if j.Reply == "" && j.Webhook == "" && j.RequestID == "" && len(j.Parameters) == 0 && len(j.Outputs) == 0 {
 		return nil
 	}
 	for _, param := range j.Parameters {

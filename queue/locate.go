@@ -40,7 +40,7 @@ func (q *Queue) Locate(ctx context.Context, t job.Ticket) (job.Location, error) 
 	if err != nil {
 		return job.Location{}, err
 	}
-	loc := job.Location{State: job.Queued, Tenant: at.tenant, Model: at.model, CreatedAt: at.CreatedAt, Deadline: at.Deadline, Fingerprint: at.Fingerprint}
+	loc := job.Location{State: job.Queued, Tenant: at.tenant, Model: at.model, CreatedAt: at.CreatedAt, Deadline: at.Deadline, Fingerprint: at.Fingerprint, Webhook: at.Webhook}
 	delivered, ahead := p.place(t.Seq, at.share)
 	if delivered {
 		loc.State = job.Running

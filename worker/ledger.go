@@ -117,7 +117,7 @@ func (l *ledger) enter(t *task, state job.State, outputs []job.Tensor, err *job.
 func (l *ledger) record(t *task, state job.State, outputs []job.Tensor, err *job.Error, timings job.Timings) {
 	j := t.job
 	l.result = job.Result{
-		ID: j.ID, State: state, Tenant: j.Tenant, Model: j.Model, Version: l.engine.info.Version, RequestID: j.RequestID, Fingerprint: j.Fingerprint,
+		ID: j.ID, State: state, Tenant: j.Tenant, Model: j.Model, Version: l.engine.info.Version, RequestID: j.RequestID, Webhook: j.Webhook, Fingerprint: j.Fingerprint,
 		Outputs: outputs, Error: err, Attempts: t.attempts,
 		CreatedAt: j.CreatedAt, FinishedAt: l.now, Timings: timings, Token: l.token,
 	}

@@ -325,7 +325,7 @@ func (r *reaper) record(ctx context.Context, s *queue.Stranded, open []*job.Job,
 	ids := make([]job.ID, len(open))
 	for i, j := range open {
 		results[i] = job.Result{
-			ID: j.ID, State: job.Failed, Tenant: j.Tenant, Model: j.Model, RequestID: j.RequestID, Fingerprint: j.Fingerprint, Error: cause,
+			ID: j.ID, State: job.Failed, Tenant: j.Tenant, Model: j.Model, RequestID: j.RequestID, Webhook: j.Webhook, Fingerprint: j.Fingerprint, Error: cause,
 			Attempts: s.Deliveries, CreatedAt: j.CreatedAt, FinishedAt: time.Now(), Token: r.token(),
 		}
 		entries[i] = resultstore.Entry{ID: j.ID, Record: job.AppendRecord(nil, &results[i]), TTL: r.ttl(j.Model)}

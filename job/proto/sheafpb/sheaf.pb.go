@@ -226,6 +226,7 @@ type Job struct {
 	Outputs        []string               `protobuf:"bytes,9,rep,name=outputs,proto3" json:"outputs,omitempty"` // empty: all of them
 	Parameters     []*Parameter           `protobuf:"bytes,10,rep,name=parameters,proto3" json:"parameters,omitempty"`
 	Idempotent     bool                   `protobuf:"varint,11,opt,name=idempotent,proto3" json:"idempotent,omitempty"`    // id derives from an Idempotency-Key
+	Webhook        string                 `protobuf:"bytes,12,opt,name=webhook,proto3" json:"webhook,omitempty"`           // a URL that is sent the outcome
 	Fingerprint    uint64                 `protobuf:"fixed64,13,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // of the request, if it came with such a key; tells a repeat from another request
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -336,6 +337,13 @@ func (x *Job) GetIdempotent() bool {
 		return x.Idempotent
 	}
 	return false
+}
+
+func (x *Job) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
 }
 
 func (x *Job) GetFingerprint() uint64 {
@@ -555,6 +563,7 @@ type Record struct {
 	InferUs        uint64                 `protobuf:"varint,13,opt,name=infer_us,json=inferUs,proto3" json:"infer_us,omitempty"`
 	BatchRows      uint32                 `protobuf:"varint,14,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	Token          uint64                 `protobuf:"fixed64,15,opt,name=token,proto3" json:"token,omitempty"`             // the attempt that wrote the record
+	Webhook        string                 `protobuf:"bytes,16,opt,name=webhook,proto3" json:"webhook,omitempty"`           // the job's
 	Fingerprint    uint64                 `protobuf:"fixed64,17,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // the job's
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -695,6 +704,13 @@ func (x *Record) GetToken() uint64 {
 	return 0
 }
 
+func (x *Record) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
+}
+
 func (x *Record) GetFingerprint() uint64 {
 	if x != nil {
 		return x.Fingerprint
@@ -769,7 +785,7 @@ const file_sheaf_sheaf_proto_rawDesc = "" +
 	"\n" +
 	"\x11sheaf/sheaf.proto\x12\bsheaf.v1\"*\n" +
 	"\x05Sheaf\x12!\n" +
-	"\x04jobs\x18\x01 \x03(\v2\r.sheaf.v1.JobR\x04jobs\"\x93\x03\n" +
+	"\x04jobs\x18\x01 \x03(\v2\r.sheaf.v1.JobR\x04jobs\"\xad\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1d\n" +
@@ -787,7 +803,8 @@ const file_sheaf_sheaf_proto_rawDesc = "" +
 	"parameters\x12\x1e\n" +
 	"\n" +
 	"idempotent\x18\v \x01(\bR\n" +
-	"idempotent\x12 \n" +
+	"idempotent\x12\x18\n" +
+	"\awebhook\x18\f \x01(\tR\awebhook\x12 \n" +
 	"\vfingerprint\x18\r \x01(\x06R\vfingerprint\"v\n" +
 	"\x06Tensor\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
@@ -802,7 +819,7 @@ const file_sheaf_sheaf_proto_rawDesc = "" +
 	"int64Value\x12#\n" +
 	"\fdouble_value\x18\x04 \x01(\x01H\x00R\vdoubleValue\x12#\n" +
 	"\fstring_value\x18\x05 \x01(\tH\x00R\vstringValueB\a\n" +
-	"\x05value\"\x88\x04\n" +
+	"\x05value\"\xa2\x04\n" +
 	"\x06Record\x12%\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x0f.sheaf.v1.StateR\x05state\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x14\n" +
@@ -821,7 +838,8 @@ const file_sheaf_sheaf_proto_rawDesc = "" +
 	"\binfer_us\x18\r \x01(\x04R\ainferUs\x12\x1d\n" +
 	"\n" +
 	"batch_rows\x18\x0e \x01(\rR\tbatchRows\x12\x14\n" +
-	"\x05token\x18\x0f \x01(\x06R\x05token\x12 \n" +
+	"\x05token\x18\x0f \x01(\x06R\x05token\x12\x18\n" +
+	"\awebhook\x18\x10 \x01(\tR\awebhook\x12 \n" +
 	"\vfingerprint\x18\x11 \x01(\x06R\vfingerprint\"I\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
