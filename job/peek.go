@@ -28,7 +28,7 @@ func PeekJob(env *Envelope, id ID, index int) (p Peek, ok bool) {
 	if index != 0 {
 		return p, false
 	}
-	_ = setDeadline(&p.Deadline, env.header(HeaderDeadline)) // one that is no time is the worker's to refuse
+	_ = setDeadline(&p.Deadline, env.header(HeaderDeadline))             // one that is no time is the worker's to refuse
 	_ = setWebhook(&p.Webhook, HeaderWebhook, env.header(HeaderWebhook)) // as above
 	if found, err := ParseID(env.header(HeaderID)); err == nil {
 		return p, found == id

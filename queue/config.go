@@ -38,6 +38,7 @@ type Config struct {
 	Interactive LaneConfig
 	Bulk        LaneConfig
 	Dead        DeadConfig
+	Webhook     WebhookConfig
 	// TenantShares is over how many shares the tenants of a lane are spread, 1 to 64. Workers take the shares in turn, so a
 	// tenant that floods delays only those of its own share, and those go past it through a spare share; each costs a
 	// consumer for every lane and model. What counts is the stream's number: a process that serves raises it to its setting,
@@ -111,6 +112,7 @@ func DefaultConfig() Config {
 		},
 		TenantShares:    8,
 		Dead:            DeadConfig{MaxAge: 14 * 24 * time.Hour, MaxBytes: 512 << 20},
+		Webhook:         defaultWebhookConfig(),
 		DuplicateWindow: 2 * time.Minute,
 		Publish:         PublishConfig{MaxJobs: 64, MaxBytes: 256 << 10, MaxInFlight: 8, Linger: 2 * time.Millisecond, Timeout: 5 * time.Second},
 	}
@@ -185,7 +187,7 @@ func (c *Config) Validate() error {
 	if c.DuplicateWindow < c.Publish.Timeout {
 		bad("duplicate window %v: not less than the publish timeout (%v) is expected, or a publish tried again is stored twice", c.DuplicateWindow, c.Publish.Timeout)
 	}
-	faults = append(faults, c.Publish.validate())
+	faults = append(faults, c.Webhook.validate(), c.Publish.validate())
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("NATS settings: %w", err)
 	}

@@ -18,6 +18,7 @@ type metrics struct {
 	fetched        *prometheus.CounterVec // lane
 	redelivered    *prometheus.CounterVec // lane
 	deadLetters    prometheus.Counter
+	webhooks       *prometheus.CounterVec // outcome
 	reconnects     prometheus.Counter
 	connected      prometheus.Gauge
 
@@ -56,6 +57,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("dead_letters_total"), Help: "Copies written to the stream of dead letters.",
 		}),
+		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("webhooks_total"), Help: "Deliveries of webhooks that were to be stored, by outcome: queued, duplicate, full (given up at once), error.",
+		}, []string{"outcome"}),
 		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: name("reconnects_total"), Help: "Times the connection to NATS was restored.",
 		}),
@@ -75,7 +79,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.publishSeconds, m.messageJobs, m.published, m.publishRetries, m.fetched, m.redelivered, m.deadLetters, m.reconnects, m.connected,
+		m.publishSeconds, m.messageJobs, m.published, m.publishRetries, m.fetched, m.redelivered, m.deadLetters, m.webhooks, m.reconnects, m.connected,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the queue's metrics: %w", err)

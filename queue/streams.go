@@ -50,7 +50,7 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 			AllowDirect:          true,
 		})
 	}
-	return append(list, jetstream.StreamConfig{
+	list = append(list, jetstream.StreamConfig{
 		Name:        streamDead,
 		Description: "Sheaf: dead letters",
 		Subjects:    []string{subjectDead + ">"},
@@ -63,6 +63,7 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 		Duplicates:  q.cfg.DuplicateWindow,
 		AllowDirect: true,
 	})
+	return append(list, q.webhookStreams()...)
 }
 
 func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {

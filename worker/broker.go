@@ -25,6 +25,8 @@ type broker interface {
 	Announce(ctx context.Context, key string, value []byte) error
 	DeadLetter(ctx context.Context, d *queue.Delivery, ids []job.ID, reason string, history ...string) error
 	OnCanceled(fn func(ids []job.ID)) (stop func(), err error)
+	// QueueWebhooks stores deliveries; errs is nil, or has one for each.
+	QueueWebhooks(ctx context.Context, list []queue.Webhook) (errs []error)
 	NotifyDone(ids []job.ID) error
 	Reply(subject string, header map[string]string, body []byte) error
 	Ready(ctx context.Context) error

@@ -42,6 +42,8 @@ type fakeBroker struct {
 
 	linked      bool // although it is down: the connection stands and no stream answers
 	buryFails   error
+	hooks       []queue.Webhook
+	hooksFail   error
 	lapse       bool // leases end, as the real ones do
 	extendFails error
 }
@@ -133,6 +135,20 @@ func (b *fakeBroker) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.
 	}
 	b.dead = append(b.dead, fmt.Sprintf("%d %s", len(ids), reason))
 	b.histories = append(b.histories, history)
+	return nil
+}
+
+func (b *fakeBroker) QueueWebhooks(_ context.Context, list []queue.Webhook) []error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hooksFail != nil {
+		errs := make([]error, len(list))
+		for i := range errs {
+			errs[i] = b.hooksFail
+		}
+		return errs
+	}
+	b.hooks = append(b.hooks, list...)
 	return nil
 }
 

@@ -146,7 +146,7 @@ func (f *fetcher) open(d *queue.Delivery, l lease) (m *message, rows int) {
 	m.pending.Store(int32(len(decoded))) //nolint:gosec // Limits.MaxJobs bounds it
 	for i := range decoded {
 		t := &m.tasks[i]
-		t.job, t.message = &decoded[i].Job, m
+		t.job, t.message, t.place = &decoded[i].Job, m, i
 		t.job.Lane = f.lane
 		t.solo = d.Attempt > 1
 		e.examine(t, decoded[i].Err)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/resultstore"
 )
 
@@ -18,6 +19,9 @@ type ledger struct {
 	entries   []resultstore.Entry // settle's
 	owners    []int               // settle's: the line that each entry belongs to
 	ids       []job.ID            // settle's
+	webhooks  int                 // lines whose job names one, at most
+	hooks     []queue.Webhook     // queueWebhooks's
+	hooked    []int               // queueWebhooks's: the line that each belongs to
 	result    job.Result
 	token     uint64
 	now       time.Time
@@ -34,6 +38,8 @@ type line struct {
 	reply  *reply
 	dead   bool // its copy is among the dead letters
 	found  bool // the record stood before this delivery; it is only made sure of
+	// finished is what the record says, of a job with a webhook.
+	finished time.Time
 }
 
 // returned is a job without an outcome: its message has to come again.
@@ -46,6 +52,7 @@ type returned struct {
 // begin starts a new batch.
 func (l *ledger) begin() {
 	l.records, l.lines, l.returned, l.exhausted = l.records[:0], l.lines[:0], l.returned[:0], l.exhausted[:0]
+	l.webhooks = 0
 	l.token = l.engine.nextToken()
 	l.now = time.Now()
 }
@@ -56,6 +63,10 @@ func (l *ledger) confirm(t *task) {
 	ln := line{task: t, lo: len(l.records), found: true}
 	l.records = append(l.records, t.found...)
 	ln.hi = len(l.records)
+	if t.job.Webhook != "" {
+		l.webhooks++
+		ln.finished = finishedAt(t.job.ID, t.found)
+	}
 	l.lines = append(l.lines, ln)
 }
 
@@ -132,6 +143,10 @@ func (l *ledger) record(t *task, state job.State, outputs []job.Tensor, err *job
 	if j.Reply != "" {
 		ln.reply = newReply(t, &l.result)
 	}
+	if j.Webhook != "" {
+		l.webhooks++
+		ln.finished = l.now
+	}
 	l.lines = append(l.lines, ln)
 }
 
@@ -142,8 +157,9 @@ func (l *ledger) forget() {
 	clear(l.returned)
 	clear(l.exhausted[:cap(l.exhausted)])
 	clear(l.entries)
+	clear(l.hooks)
 	l.lines, l.returned, l.entries, l.owners = l.lines[:0], l.returned[:0], l.entries[:0], l.owners[:0]
-	l.exhausted = l.exhausted[:0]
+	l.exhausted, l.hooks = l.exhausted[:0], l.hooks[:0]
 	l.result = job.Result{}
 	if cap(l.records) > keep {
 		l.records = nil

@@ -20,6 +20,7 @@ type fate struct {
 	rows     int
 	lane     job.Lane
 	deadline time.Duration // after its submit; 0 is never
+	webhook  bool
 }
 
 // event is something that happens in a history.
@@ -52,6 +53,7 @@ func drawHistory(t *rapid.T) history {
 			rows:     rapid.SampledFrom(rows).Draw(t, "rows"), // 9 are more than a batch has
 			lane:     rapid.SampledFrom(job.Lanes()).Draw(t, "lane"),
 			deadline: rapid.SampledFrom([]time.Duration{0, 0, 0, 50 * time.Millisecond, 15 * time.Second, 5 * time.Minute}).Draw(t, "deadline"),
+			webhook:  rapid.Bool().Draw(t, "webhook"),
 		})
 	}
 	kinds := []string{"submit", "submit", "submit", "cancel", "cancel", "look", "crash", "stand", "store", "reply", "again"}
@@ -109,8 +111,12 @@ func (h history) happen() []string {
 		if err != nil {
 			return []string{err.Error()}
 		}
+		hook := ""
+		if f.webhook {
+			hook = "https://hooks.example/"
+		}
 		s.jobs = append(s.jobs, job.Job{
-			ID: id, Tenant: "default", Model: "double", Lane: f.lane,
+			ID: id, Webhook: hook, Tenant: "default", Model: "double", Lane: f.lane,
 			Inputs: []job.Tensor{{Name: "x", Datatype: job.FP32, Shape: []int64{int64(f.rows), 1}, Data: rawFloats(values...)}},
 		})
 	}
@@ -274,6 +280,9 @@ func (s *story) judge(i int) string {
 	}
 	if told, ok := s.verdicts[j.ID]; ok && r.State != told {
 		return fmt.Sprintf("its client was told %s, and it is %s", told, r.State)
+	}
+	if f.webhook != (s.w.hooks[j.ID] > 0) {
+		return fmt.Sprintf("its webhook is queued %d times", s.w.hooks[j.ID])
 	}
 	buried := s.w.dead[j.ID] > 0
 	switch r.State {

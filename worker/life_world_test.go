@@ -26,7 +26,9 @@ type world struct {
 	storeDown bool
 	loseReply bool // the store does what it is told, and its answer is lost
 	processes []*simulated
-	dead      map[job.ID]int // copies among the dead letters
+	dead      map[job.ID]int  // copies among the dead letters
+	hooks     map[job.ID]int  // deliveries of webhooks
+	hooked    map[job.ID]bool // the jobs that name one
 	breaches  []string
 }
 
@@ -45,7 +47,7 @@ type sent struct {
 func newWorld() *world {
 	return &world{
 		ackWait: 10 * time.Second, changed: make(chan struct{}),
-		records: make(map[job.ID][]byte), dead: make(map[job.ID]int),
+		records: make(map[job.ID][]byte), dead: make(map[job.ID]int), hooks: make(map[job.ID]int), hooked: make(map[job.ID]bool),
 	}
 }
 
@@ -65,6 +67,7 @@ func (w *world) submit(lane job.Lane, jobs ...job.Job) {
 	m := &sent{seq: uint64(len(w.messages) + 1), lane: lane, body: sheafOf(jobs...), published: time.Now(), visible: time.Now()}
 	for i := range jobs {
 		m.jobs = append(m.jobs, jobs[i].ID)
+		w.hooked[jobs[i].ID] = jobs[i].Webhook != ""
 	}
 	w.messages = append(w.messages, m)
 	w.wake()
@@ -101,6 +104,13 @@ func (w *world) end(j *job.Job, state job.State, code job.Code) bool {
 				p.canceled([]job.ID{j.ID})
 			}
 		}
+	}
+	if j.Webhook != "" {
+		if w.loseReply { // stands for an API that dies here, or cannot queue the delivery
+			w.loseReply = false
+			return true
+		}
+		w.hooks[j.ID]++
 	}
 	for _, m := range w.messages {
 		if len(m.jobs) == 1 && m.jobs[0] == j.ID {
@@ -225,6 +235,26 @@ func (p *simulated) DeadLetter(_ context.Context, _ *queue.Delivery, ids []job.I
 	})
 }
 
+// QueueWebhooks may be cut short between two of them.
+func (p *simulated) QueueWebhooks(_ context.Context, list []queue.Webhook) []error {
+	errs := make([]error, len(list))
+	failed := false
+	for i := range list {
+		errs[i] = p.step(func() error {
+			if p.w.records[list[i].Ticket.ID] == nil {
+				p.w.breach("the delivery of job %s is queued before its record", list[i].Ticket)
+			}
+			p.w.hooks[list[i].Ticket.ID]++
+			return nil
+		})
+		failed = failed || errs[i] != nil
+	}
+	if !failed {
+		return nil
+	}
+	return errs
+}
+
 // stream is one lane as a process sees it.
 type stream struct {
 	p     *simulated
@@ -314,6 +344,9 @@ func (l *leased) Ack() error {
 		for _, id := range l.m.jobs {
 			if l.p.w.records[id] == nil {
 				l.p.w.breach("message %d is acknowledged, and its job %s has no record", l.m.seq, id)
+			}
+			if l.p.w.hooked[id] && l.p.w.hooks[id] == 0 {
+				l.p.w.breach("message %d is acknowledged, and the delivery of its job %s is not queued", l.m.seq, id)
 			}
 		}
 		l.m.gone = true

@@ -38,6 +38,7 @@ type message struct {
 type task struct {
 	job     *job.Job
 	message *message
+	place   int // in its message
 	rows    int
 	refused *job.Error // why the job will not be run; it still gets a record
 	state   job.State  // of the record of a refused job: Failed or Expired

@@ -22,6 +22,7 @@ type strandings interface {
 	Sweep(ctx context.Context, floors *queue.Floors, limit int, fn func(*queue.Stranded) error) (more bool, err error)
 	BuryStranded(ctx context.Context, s *queue.Stranded, ids []job.ID, reason string, history ...string) error
 	RemoveStranded(ctx context.Context, s *queue.Stranded) error
+	QueueWebhooks(ctx context.Context, list []queue.Webhook) (errs []error)
 	NotifyDone(ids []job.ID) error
 	Reply(subject string, header map[string]string, body []byte) error
 }
@@ -230,7 +231,7 @@ func (r *reaper) sweep(ctx context.Context) (more bool) {
 	return more
 }
 
-// reap ends the jobs of a message: copy, records, delete. A job that has its record keeps it.
+// reap ends the jobs of a message: copy, records, webhooks, delete. A job that has its record keeps it.
 func (r *reaper) reap(ctx context.Context, s *queue.Stranded) error {
 	decoded, unreadable := decode(&s.Envelope, r.limits)
 	open, found, err := r.unfinished(ctx, decoded)
@@ -251,6 +252,9 @@ func (r *reaper) reap(ctx context.Context, s *queue.Stranded) error {
 		}
 	}
 	if err := r.record(ctx, s, open, found, cause); err != nil {
+		return err
+	}
+	if err := r.queueWebhooks(ctx, s, decoded); err != nil {
 		return err
 	}
 	if err := r.queue.RemoveStranded(ctx, s); err != nil {

@@ -79,6 +79,8 @@ func (f *fakeStrandings) RemoveStranded(_ context.Context, s *queue.Stranded) er
 	return nil
 }
 
+func (f *fakeStrandings) QueueWebhooks(context.Context, []queue.Webhook) []error { return nil }
+
 func (f *fakeStrandings) NotifyDone([]job.ID) error                     { return nil }
 func (f *fakeStrandings) Reply(string, map[string]string, []byte) error { return nil }
 

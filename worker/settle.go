@@ -12,7 +12,7 @@ import (
 	"github.com/sheafml/sheaf/resultstore"
 )
 
-// settle writes the records of the ledger, tells whoever waits and then acknowledges each message whose last job is
+// settle writes the records of the ledger, stores the deliveries of webhooks, tells whoever waits and then acknowledges each message whose last job is
 // done. This is the only place in a worker where the records of jobs are written and messages acknowledged, in this order and
 // no other.
 //
@@ -30,6 +30,11 @@ func (e *engine) settle(ctx context.Context, l *ledger) {
 		if e.reach != nil && l.anyDead() {
 			e.reach.Reach(failpoint.DeadRecorded)
 		}
+	}
+	if l.webhooks > 0 {
+		e.queueWebhooks(ctx, l)
+	}
+	if len(l.lines) > 0 && written {
 		e.tell(l)
 		e.reach.Reach(failpoint.Told)
 	}
@@ -134,7 +139,7 @@ func (ln *line) lost(record []byte) {
 	if err != nil {
 		return
 	}
-	ln.state, ln.late = r.State, true
+	ln.state, ln.late, ln.finished = r.State, true, r.FinishedAt
 	if ln.reply != nil {
 		ln.reply = newReply(ln.task, &r)
 	}

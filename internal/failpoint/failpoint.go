@@ -8,7 +8,7 @@ package failpoint
 // Point is a step of the crash table. Its number is the table's.
 type Point string
 
-// The steps, in the order of a job's life, then those of a cancel and of a dead letter.
+// The steps, in the order of a job's life, then those of a cancel, of a webhook and of a dead letter.
 const (
 	Validated Point = "1-validated" // the request fits its model and has its ID
 	Published Point = "2-published" // JetStream has acknowledged the message
@@ -24,6 +24,10 @@ const (
 	CancelTold     Point = "c2-cancel-told"     // workers and waiters were told
 	CancelRemoved  Point = "c3-cancel-removed"  // the message is deleted if the job was alone in it
 
+	WebhookQueued  Point = "w1-webhook-queued"  // the delivery is in its stream
+	WebhookSent    Point = "w2-webhook-sent"    // the receiver has answered
+	WebhookSettled Point = "w3-webhook-settled" // the delivery is removed
+
 	DeadCopied   Point = "d1-dead-copied"   // the copy is among the dead letters
 	DeadRecorded Point = "d2-dead-recorded" // the failed record is written
 	DeadSettled  Point = "d3-dead-settled"  // the message is acknowledged, or removed by the reaper
@@ -33,7 +37,8 @@ const (
 func Points() []Point {
 	return []Point{
 		Validated, Published, Answered, Delivered, Checked, Inferred, Recorded, Told, Acked,
-		CancelRecorded, CancelTold, CancelRemoved, DeadCopied, DeadRecorded, DeadSettled,
+		CancelRecorded, CancelTold, CancelRemoved,
+		WebhookQueued, WebhookSent, WebhookSettled, DeadCopied, DeadRecorded, DeadSettled,
 	}
 }
 
