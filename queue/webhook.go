@@ -98,6 +98,22 @@ func (q *Queue) QueueWebhooks(ctx context.Context, list []Webhook) (errs []error
 	return errs
 }
 
+// RequeueWebhook stores the next attempt of a delivery. ErrTenantFull or ErrFull: there is no room.
+func (q *Queue) RequeueWebhook(ctx context.Context, w Webhook) error {
+	if !q.enter() {
+		return ErrClosed
+	}
+	defer q.running.Done()
+	m, err := w.message()
+	if err == nil {
+		_, err = q.send(ctx, m)
+	}
+	if err != nil {
+		return fmt.Errorf("queue the next attempt of a webhook: %w", err)
+	}
+	return nil
+}
+
 // webhookQueued counts what became of a delivery, and gives up what finds no room.
 func (q *Queue) webhookQueued(ctx context.Context, w *Webhook, a ack, err error) error {
 	outcome := "queued"
