@@ -177,31 +177,3 @@ func TestWebhookThatIsNone(t *testing.T) {
 		return err == nil && waiting == 0
 	})
 }
-
-func TestSecrets(t *testing.T) {
-	t.Parallel()
-	q := ready(t, nil)
-	ctx := t.Context()
-	if _, _, err := q.Secret(ctx, "webhooks/a.b"); !errors.Is(err, job.ErrNotFound) {
-		t.Errorf("a secret that is not there: %v", err)
-	}
-	if err := q.CreateSecret(ctx, "webhooks/a.b", []byte("one")); err != nil {
-		t.Fatal(err)
-	}
-	if err := q.CreateSecret(ctx, "webhooks/a.b", []byte("two")); !errors.Is(err, queue.ErrConflict) {
-		t.Errorf("made twice: %v", err)
-	}
-	value, revision, err := q.Secret(ctx, "webhooks/a.b")
-	if err != nil || string(value) != "one" {
-		t.Fatalf("got %q, %v", value, err)
-	}
-	if err := q.UpdateSecret(ctx, "webhooks/a.b", []byte("two"), revision); err != nil {
-		t.Fatal(err)
-	}
-	if err := q.UpdateSecret(ctx, "webhooks/a.b", []byte("three"), revision); !errors.Is(err, queue.ErrConflict) {
-		t.Errorf("changed twice: %v", err)
-	}
-	if value, _, err = q.Secret(ctx, "webhooks/a.b"); err != nil || string(value) != "two" {
-		t.Errorf("got %q, %v", value, err)
-	}
-}

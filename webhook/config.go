@@ -29,6 +29,9 @@ type Config struct {
 	// AllowNetworks are networks that may be called although they are not public.
 	AllowNetworks []netip.Prefix
 
+	// StopTimeout is how long attempts in hand may go on when the process ends; what they leave comes again elsewhere.
+	StopTimeout time.Duration
+
 	// Overlap is how long a rotated secret goes on to sign, beside the new one.
 	Overlap time.Duration
 }
@@ -39,8 +42,9 @@ func DefaultConfig() Config {
 		Schedule: []time.Duration{5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour},
 		Timeout:  15 * time.Second, RetryAfterMax: time.Hour,
 		Concurrency: 128, PerTenant: 64, PerHost: 16,
-		MaxPayload: 256 << 10,
-		Overlap:    24 * time.Hour,
+		MaxPayload:  256 << 10,
+		StopTimeout: 5 * time.Second,
+		Overlap:     24 * time.Hour,
 	}
 }
 
@@ -62,7 +66,7 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    time.Duration
-	}{{"Timeout", c.Timeout}, {"RetryAfterMax", c.RetryAfterMax}, {"Overlap", c.Overlap}} {
+	}{{"Timeout", c.Timeout}, {"RetryAfterMax", c.RetryAfterMax}, {"StopTimeout", c.StopTimeout}, {"Overlap", c.Overlap}} {
 		if d.d <= 0 {
 			bad("%s is %v: it must be positive", d.name, d.d)
 		}

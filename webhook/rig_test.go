@@ -43,6 +43,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, cfg: webhook.DefaultConfig(), log: &logbook{}}
 	r.cfg.Schedule = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond}
 	r.cfg.AllowHTTP = true
+	r.cfg.StopTimeout = 100 * time.Millisecond
 	r.cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg := queue.DefaultConfig()
 	cfg.URL = testserver.NATS(t)
@@ -59,7 +60,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.results.Close() })
-	r.secrets = webhook.NewSecrets(r.queue, r.cfg.Overlap)
+	r.secrets = webhook.NewSecrets(r.queue.Bucket(webhook.BucketName), r.cfg.Overlap)
 	r.deps = webhook.Deps{
 		Queue: r.queue, Results: r.results, Secrets: r.secrets, Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),

@@ -17,13 +17,17 @@ import (
 	"github.com/sheafml/sheaf/queue"
 )
 
-// Vault keeps small secrets for all processes; a *queue.Queue does. Secret returns job.ErrNotFound for what is not
-// there, the others queue.ErrConflict if somebody else was faster.
+// Vault keeps small secrets for all processes; a *queue.Bucket does. GetRevision returns job.ErrNotFound for what is not
+// there, Create queue.ErrExists and Update queue.ErrChanged if somebody else was faster.
 type Vault interface {
-	Secret(ctx context.Context, key string) (value []byte, revision uint64, err error)
-	CreateSecret(ctx context.Context, key string, value []byte) error
-	UpdateSecret(ctx context.Context, key string, value []byte, revision uint64) error
+	Ensure(ctx context.Context) error
+	GetRevision(ctx context.Context, key string) (value []byte, revision uint64, err error)
+	Create(ctx context.Context, key string, value []byte) error
+	Update(ctx context.Context, key string, value []byte, revision uint64) error
 }
+
+// BucketName is the bucket that all processes keep them in.
+const BucketName = "webhooks"
 
 // Secrets are what webhooks are signed with: one for each tenant, derived from a master secret that is made when it is
 // first needed.
@@ -41,8 +45,8 @@ type knownKeys struct {
 }
 
 const (
-	masterKey = "webhook/master"
-	tenantKey = "webhook/tenant/" // and the tenant
+	masterKey = "master"
+	tenantKey = "tenant/" // and the tenant
 	keyBytes  = 32
 	// keysFor is how long a process signs without looking whether the secret was rotated. Until then it signs with the old
 	// one, which a receiver accepts for far longer.
@@ -98,11 +102,11 @@ func (s *Secrets) Rotate(ctx context.Context, tenant string) (string, error) {
 			return "", fmt.Errorf("encode a rotation: %w", err)
 		}
 		if revision == 0 {
-			err = s.vault.CreateSecret(ctx, tenantKey+tenant, value)
+			err = s.vault.Create(ctx, tenantKey+tenant, value)
 		} else {
-			err = s.vault.UpdateSecret(ctx, tenantKey+tenant, value, revision)
+			err = s.vault.Update(ctx, tenantKey+tenant, value, revision)
 		}
-		if errors.Is(err, queue.ErrConflict) && ctx.Err() == nil {
+		if (errors.Is(err, queue.ErrExists) || errors.Is(err, queue.ErrChanged)) && ctx.Err() == nil {
 			continue
 		}
 		if err != nil {
@@ -151,7 +155,7 @@ func (s *Secrets) read(ctx context.Context, tenant string) (master []byte, r rot
 	if master, err = s.master(ctx); err != nil {
 		return nil, r, 0, err
 	}
-	value, revision, err := s.vault.Secret(ctx, tenantKey+tenant)
+	value, revision, err := s.vault.GetRevision(ctx, tenantKey+tenant)
 	if errors.Is(err, job.ErrNotFound) {
 		return master, r, 0, nil
 	}
@@ -167,7 +171,7 @@ func (s *Secrets) read(ctx context.Context, tenant string) (master []byte, r rot
 // master reads the master secret, and makes it if there is none: whoever is first makes it for all.
 func (s *Secrets) master(ctx context.Context) ([]byte, error) {
 	for {
-		value, _, err := s.vault.Secret(ctx, masterKey)
+		value, _, err := s.vault.GetRevision(ctx, masterKey)
 		if err == nil && len(value) != keyBytes {
 			return nil, fmt.Errorf("the master secret of webhooks has %d bytes, expected %d", len(value), keyBytes)
 		}
@@ -178,11 +182,14 @@ func (s *Secrets) master(ctx context.Context) ([]byte, error) {
 		if _, err := rand.Read(fresh); err != nil {
 			return nil, fmt.Errorf("make the master secret of webhooks: %w", err)
 		}
-		err = s.vault.CreateSecret(ctx, masterKey, fresh)
+		if err := s.vault.Ensure(ctx); err != nil {
+			return nil, err
+		}
+		err = s.vault.Create(ctx, masterKey, fresh)
 		if err == nil {
 			return fresh, nil
 		}
-		if !errors.Is(err, queue.ErrConflict) || ctx.Err() != nil {
+		if !errors.Is(err, queue.ErrExists) || ctx.Err() != nil {
 			return nil, err
 		}
 	}

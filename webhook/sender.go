@@ -116,8 +116,6 @@ func newSender(cfg Config, deps Deps, q deliveries) (*Sender, error) {
 const (
 	// fetchWait is how long one fetch waits. It also bounds how long Run takes to notice its end.
 	fetchWait = time.Second
-	// stopTime is how long attempts in hand may go on at the end; what they leave comes again elsewhere.
-	stopTime = 5 * time.Second
 	// sampleEvery is how often the backlog is counted.
 	sampleEvery = 15 * time.Second
 )
@@ -127,7 +125,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cut) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.cfg.StopTimeout, cut) })()
 	s.working.Go(func() { s.sample(ctx) })
 	defer s.working.Wait()
 	var from source

@@ -261,7 +261,7 @@ func TestRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := webhook.NewSecrets(r.queue, time.Hour).Rotate(t.Context(), job.DefaultTenant)
+	after, err := webhook.NewSecrets(r.queue.Bucket(webhook.BucketName), time.Hour).Rotate(t.Context(), job.DefaultTenant)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	// When the overlap is over only the new one does.
-	brief := webhook.NewSecrets(r.queue, time.Nanosecond)
+	brief := webhook.NewSecrets(r.queue.Bucket(webhook.BucketName), time.Nanosecond)
 	for range 2 {
 		if _, err := brief.Rotate(t.Context(), "brief"); err != nil {
 			t.Fatal(err)

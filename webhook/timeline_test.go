@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,19 +118,21 @@ func (q *fakeQueue) left() int {
 // fakeVault keeps secrets in memory.
 type fakeVault map[string][]byte
 
-func (v fakeVault) Secret(_ context.Context, key string) ([]byte, uint64, error) {
+func (v fakeVault) Ensure(context.Context) error { return nil }
+
+func (v fakeVault) GetRevision(_ context.Context, key string) ([]byte, uint64, error) {
 	if s := v[key]; s != nil {
 		return s, 1, nil
 	}
 	return nil, 0, job.ErrNotFound
 }
 
-func (v fakeVault) CreateSecret(_ context.Context, key string, value []byte) error {
+func (v fakeVault) Create(_ context.Context, key string, value []byte) error {
 	v[key] = value
 	return nil
 }
 
-func (v fakeVault) UpdateSecret(_ context.Context, key string, value []byte, _ uint64) error {
+func (v fakeVault) Update(_ context.Context, key string, value []byte, _ uint64) error {
 	v[key] = value
 	return nil
 }
@@ -148,6 +151,12 @@ func (f *fakeResults) Get(_ context.Context, ids ...job.ID) ([][]byte, error) {
 	}
 	r := job.Result{ID: ids[0], State: job.Failed, Tenant: "default", Webhook: "https://hooks.example/", FinishedAt: time.Unix(1, 0)}
 	return [][]byte{job.AppendRecord(nil, &r)}, nil
+}
+
+func (f *fakeResults) set(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -217,31 +226,30 @@ func TestSchedule(t *testing.T) {
 
 // What is not the receiver's fault costs no attempt: a store that is down, a queue that has no room for the next one.
 func TestTroubleOfOurOwnCostsNoAttempt(t *testing.T) {
-	code, calls := 500, 0
+	var code, calls atomic.Int64
+	code.Store(500)
 	inBubble(t, nil, func(*http.Request) (int, error) {
-		calls++
-		return code, nil
+		calls.Add(1)
+		return int(code.Load()), nil
 	}, func(q *fakeQueue, results *fakeResults) {
-		results.err = errors.New("down")
+		results.set(errors.New("down"))
 		q.put(aDelivery())
 		pass(time.Hour)
-		if calls != 0 || q.left() != 1 {
-			t.Fatalf("%d calls, %d left", calls, q.left())
+		if calls.Load() != 0 || q.left() != 1 {
+			t.Fatalf("%d calls, %d left", calls.Load(), q.left())
 		}
-		results.mu.Lock()
-		results.err = nil
-		results.mu.Unlock()
+		results.set(nil)
 		q.mu.Lock()
 		q.full = true
 		q.mu.Unlock()
 		pass(time.Minute)
 		q.mu.Lock()
-		if calls < 2 || len(q.waiting) != 1 || q.waiting[0].w.Attempts != 0 {
-			t.Errorf("%d calls, waiting %+v", calls, q.waiting)
+		if calls.Load() < 2 || len(q.waiting) != 1 || q.waiting[0].w.Attempts != 0 {
+			t.Errorf("%d calls, waiting %+v", calls.Load(), q.waiting)
 		}
 		q.full = false
 		q.mu.Unlock()
-		code = 200
+		code.Store(200)
 		pass(time.Minute)
 		if q.left() != 0 || len(q.givenUp) != 0 {
 			t.Errorf("%d left, given up %v", q.left(), q.givenUp)
@@ -252,7 +260,9 @@ func TestTroubleOfOurOwnCostsNoAttempt(t *testing.T) {
 // A queue that never has room again does not keep a delivery for ever.
 func TestPatienceEnds(t *testing.T) {
 	inBubble(t, nil, func(*http.Request) (int, error) { return 500, nil }, func(q *fakeQueue, _ *fakeResults) {
+		q.mu.Lock()
 		q.full = true
+		q.mu.Unlock()
 		q.put(aDelivery())
 		pass(96 * time.Hour)
 		if q.left() != 0 || len(q.givenUp) != 1 {
