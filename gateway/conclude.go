@@ -54,10 +54,11 @@ func (g *Gateway) conclude(ctx context.Context, tenant string, v *Job, state job
 	if err != nil {
 		return nil, err
 	}
-	record := job.AppendRecord(nil, &job.Result{
+	result := job.Result{
 		ID: v.Ticket.ID, State: state, Tenant: v.Tenant, Model: v.Model, Version: v.Version,
-		Fingerprint: v.Fingerprint, Error: why, CreatedAt: v.Created, FinishedAt: time.Now(), Token: token,
-	})
+		Fingerprint: v.Fingerprint, Webhook: v.Webhook, Error: why, CreatedAt: v.Created, FinishedAt: time.Now(), Token: token,
+	}
+	record := job.AppendRecord(nil, &result)
 	outcomes, err := g.results.Finish(ctx, []resultstore.Entry{{ID: v.Ticket.ID, Record: record, TTL: g.ttl(v.Model)}})
 	if err == nil && len(outcomes) != 1 {
 		err = fmt.Errorf("the result store gave %d outcomes for one record", len(outcomes))
@@ -72,7 +73,7 @@ func (g *Gateway) conclude(ctx context.Context, tenant string, v *Job, state job
 		return view(tenant, v.Ticket, outcomes[0].Existing)
 	}
 	g.metrics.concluded.WithLabelValues(state.String()).Inc()
-	g.clearAway(ctx, v.Ticket, state)
+	g.clearAway(ctx, v.Ticket, &result)
 	return view(tenant, v.Ticket, record)
 }
 
@@ -82,10 +83,11 @@ func (g *Gateway) ttl(name string) time.Duration {
 	return info.ResultTTL
 }
 
-// clearAway tells the workers of a canceled job (of a deadline they know), then whoever waits, and deletes the message
-// if the job is alone in it. All of it is best effort: the record counts, and the worker that meets the message finds it.
-func (g *Gateway) clearAway(ctx context.Context, t job.Ticket, state job.State) {
-	reach := g.deps.Reach
+// clearAway tells the workers of a canceled job (of a deadline they know), then whoever waits, queues the delivery of its
+// webhook, and deletes the message if the job is alone in it, unless the delivery could not be queued: then the worker
+// that meets the message does it. All of it is best effort: the record counts, and the worker that meets the message finds it.
+func (g *Gateway) clearAway(ctx context.Context, t job.Ticket, r *job.Result) {
+	state, reach := r.State, g.deps.Reach
 	if state != job.Canceled {
 		reach = nil // the steps of the crash table are a cancel's
 	}
@@ -101,6 +103,13 @@ func (g *Gateway) clearAway(ctx context.Context, t job.Ticket, state job.State) 
 	}
 	best("tell those who wait for a job", g.queue.NotifyDone(ids))
 	reach.Reach(failpoint.CancelTold)
+	if r.Webhook != "" {
+		if err := g.queueWebhook(ctx, t, r, false); err != nil {
+			best("queue the webhook of a finished job", err)
+			return
+		}
+		g.deps.Reach.Reach(failpoint.WebhookQueued)
+	}
 	_, err := g.queue.Remove(ctx, t)
 	best("remove a finished job from the queue", err)
 	reach.Reach(failpoint.CancelRemoved)

@@ -26,6 +26,7 @@ type Job struct {
 	ETA            time.Duration
 	Timed          bool // ETA is known
 	Fingerprint    uint64
+	Webhook        string
 }
 
 // overdue reports whether the deadline of an unfinished job has passed.
@@ -114,7 +115,7 @@ func (g *Gateway) pending(tenant string, t job.Ticket, loc job.Location) (*Job, 
 		return nil, keyReused()
 	}
 	v := &Job{
-		Ticket: t, State: loc.State, Fingerprint: loc.Fingerprint, Tenant: loc.Tenant, Model: loc.Model,
+		Ticket: t, State: loc.State, Fingerprint: loc.Fingerprint, Webhook: loc.Webhook, Tenant: loc.Tenant, Model: loc.Model,
 		Ahead: loc.Ahead, Placed: loc.State == job.Queued, Created: loc.CreatedAt, Deadline: loc.Deadline,
 	}
 	if v.Created.IsZero() {

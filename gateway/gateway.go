@@ -14,6 +14,7 @@ import (
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
+	"github.com/sheafml/sheaf/queue"
 	"github.com/sheafml/sheaf/resultstore"
 )
 
@@ -53,6 +54,8 @@ type Queue interface {
 	NotifyDone(ids []job.ID) error
 	NotifyCanceled(ids []job.ID) error
 	OnDone(fn func(ids []job.ID)) (stop func(), err error)
+	// QueueWebhooks stores deliveries; errs is nil, or has one for each.
+	QueueWebhooks(ctx context.Context, list []queue.Webhook) (errs []error)
 }
 
 // Check is one condition of readiness. Run must return within its context.
@@ -71,6 +74,8 @@ type Deps struct {
 	Forecaster Forecaster
 	// Limiter bounds how many jobs each caller submits. Nil: nothing does.
 	Limiter Limiter
+	// Webhooks says which URLs jobs may name to be told to. Nil: none.
+	Webhooks Webhooks
 	// Ready lists what is asked before requests are taken.
 	Ready []Check
 	// Logger gets faults at error level. Nil is silent.

@@ -28,6 +28,8 @@ const (
 	CodeUnauthorized   job.Code = "unauthorized" // who asks is not known
 	CodeForbidden      job.Code = "forbidden"    // who asks may not
 	CodeRateLimited    job.Code = "rate-limited" // who asks has asked too often
+	CodeUnfinished     job.Code = "not-finished" // too early for that
+	CodeNoWebhook      job.Code = "no-webhook"   // the job names none
 	CodeKeyReused      job.Code = "key-reused"   // the Idempotency-Key was used for another request
 )
 

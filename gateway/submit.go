@@ -85,7 +85,10 @@ func (g *Gateway) Refused(err error) { g.metrics.submitted(false, err) }
 
 // submit submits the job, and counts that.
 func (g *Gateway) submit(ctx context.Context, s *Submission) error {
-	err := g.admit(ctx, s)
+	err := g.checkWebhook(s)
+	if err == nil {
+		err = g.admit(ctx, s)
+	}
 	if err == nil {
 		err = g.accept(ctx, s)
 	}
@@ -130,7 +133,7 @@ func (g *Gateway) repeats(ctx context.Context, t job.Ticket, err error) bool {
 func (s *Submission) job() *Job {
 	return &Job{
 		Ticket: s.Ticket, State: job.Queued, Tenant: s.Request.Tenant, Model: s.Request.Model, Version: s.Request.Version,
-		Created: s.Created, Deadline: s.Deadline,
+		Created: s.Created, Deadline: s.Deadline, Webhook: s.Request.Webhook,
 	}
 }
 

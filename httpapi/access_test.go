@@ -30,6 +30,7 @@ func scopesOf() map[string]string {
 		"POST /v2/repository/models/{model}/load": "admin", "POST /v2/repository/models/{model}/unload": "admin",
 		"GET /v1/jobs/{id}": "read", "DELETE /v1/jobs/{id}": "submit",
 		"POST /v1/jobs/lookup": "read", "GET /v1/jobs/{id}/events": "read", "GET /v1/jobs/events": "read", "POST /v1/jobs/events": "read",
+		"POST /v1/jobs/{id}/webhook": "submit", "GET /v1/webhooks/secret": "submit",
 		"GET /v1/models":     "read",
 		"GET /v1/admin/dead": "admin", "GET /v1/admin/dead/{seq}": "admin", "POST /v1/admin/dead/requeue": "admin", "POST /v1/admin/dead/purge": "admin",
 		"GET /v1/admin/queues": "admin", "POST /v1/admin/queues/{lane}/pause": "admin", "POST /v1/admin/queues/{lane}/resume": "admin",
@@ -161,7 +162,7 @@ func TestAnotherTenantsTicketIsUnknown(t *testing.T) {
 	}
 	for state, id := range tickets {
 		unknown := strings.Replace(id, id[:36], gone.String(), 1)
-		for _, c := range [][2]string{{"GET", ""}, {"GET", "?wait=1ms"}, {"DELETE", ""}, {"HEAD", ""}} {
+		for _, c := range [][2]string{{"GET", ""}, {"GET", "?wait=1ms"}, {"DELETE", ""}, {"HEAD", ""}, {"POST", "/webhook"}} {
 			theirs, none := r.do(t, c[0], "/v1/jobs/"+id+c[1], "", as(other)...), r.do(t, c[0], "/v1/jobs/"+unknown+c[1], "", as(other)...)
 			if theirs.status != 404 || none.status != 404 {
 				t.Errorf("%s %s: %d, and %d if there is none", c[0], state, theirs.status, none.status)

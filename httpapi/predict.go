@@ -10,7 +10,13 @@ import (
 
 // predict answers POST …/predict: submit and wait in one call.
 func (a *API) predict(w *response, r *http.Request) error {
-	s, result, err := a.ask(w, r, func() (*submission, error) { return a.read(w, r, a.ownForm()) })
+	s, result, err := a.ask(w, r, func() (*submission, error) {
+		s, err := a.read(w, r, a.ownForm())
+		if err == nil && s.Request.Webhook != "" {
+			err = job.Invalidf("webhook", "the answer of …/predict is its result: expected a webhook only of …/jobs")
+		}
+		return s, err
+	})
 	if err != nil {
 		return err
 	}

@@ -86,6 +86,14 @@ var problemTypes = [...]problemType{
 		"A finished job cannot be canceled: its result stands. job_status says how it ended.",
 	},
 	{
+		gateway.CodeUnfinished, http.StatusConflict, "The job is not finished",
+		"The outcome of a job can be delivered once more when there is one. job_status says where it is.",
+	},
+	{
+		gateway.CodeNoWebhook, http.StatusConflict, "The job has no webhook",
+		"The job was submitted without a webhook, so there is nobody to deliver its outcome to. Ask for it with GET.",
+	},
+	{
 		gateway.CodeTenantFull, http.StatusTooManyRequests, "Too many of your jobs wait",
 		"As many jobs as allowed wait for this model already. Try again after Retry-After seconds.",
 	},

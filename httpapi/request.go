@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,7 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 		}
 	}
 	q.Inputs, q.Outputs, q.Parameters = j.Inputs, j.Outputs, j.Parameters
+	q.Webhook = m.webhook
 	return nil
 }
 
@@ -108,6 +110,8 @@ type members struct {
 	input []byte // raw JSON
 	lane  string
 	laned bool // the body has a lane
+	// webhook is "" if the body has none.
+	webhook string
 }
 
 // take is offered each such member.
@@ -126,8 +130,15 @@ func (m *members) take(name string, value []byte) error {
 		}
 		m.lane, m.laned = lane, true
 		return nil
+	case "webhook":
+		var url string
+		if m.webhook != "" || json.Unmarshal(value, &url) != nil || url == "" {
+			return job.Invalidf(name, "expected a URL, once")
+		}
+		m.webhook = url
+		return nil
 	}
-	return job.Invalidf(excerpt(name), `not a member of a request: expected "input" or "inputs", and if need be "outputs", "parameters", "id", "lane"`)
+	return job.Invalidf(excerpt(name), `not a member of a request: expected "input" or "inputs", and if need be "outputs", "parameters", "id", "lane", "webhook"`)
 }
 
 // excerpt makes a name that a client sent fit for an error.

@@ -28,15 +28,17 @@ import (
 // memQueue stands for JetStream: messages of one job each, in order, and notices to everybody who listens. It serves
 // the real producer on one side and the API on the other.
 type memQueue struct {
-	mu        sync.Mutex
-	seq       uint64
-	waiting   []*message
-	byKey     map[job.ID]job.Ticket
-	listeners map[int]func([]job.ID)
-	removed   []job.ID
-	canceled  []job.ID // that workers were told of
-	load      queue.Load
-	room      int // messages that PublishSheaf leaves waiting; 0: any number
+	mu         sync.Mutex
+	seq        uint64
+	waiting    []*message
+	byKey      map[job.ID]job.Ticket
+	listeners  map[int]func([]job.ID)
+	removed    []job.ID
+	canceled   []job.ID // that workers were told of
+	load       queue.Load
+	room       int // messages that PublishSheaf leaves waiting; 0: any number
+	webhooks   []queue.Webhook
+	webhookErr error
 
 	// Faults and hooks, set before the requests.
 	publishErr error
@@ -117,7 +119,7 @@ func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error)
 		return job.Location{}, job.ErrNotFound
 	}
 	j := &q.waiting[i].job
-	loc := job.Location{State: job.Running, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Fingerprint: j.Fingerprint}
+	loc := job.Location{State: job.Running, Tenant: j.Tenant, Model: j.Model, CreatedAt: j.CreatedAt, Deadline: j.Deadline, Fingerprint: j.Fingerprint, Webhook: j.Webhook}
 	if q.waiting[i].state == job.Running {
 		return loc, nil
 	}
@@ -135,6 +137,16 @@ func (q *memQueue) NotifyCanceled(ids []job.ID) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.canceled = append(q.canceled, ids...)
+	return nil
+}
+
+func (q *memQueue) QueueWebhooks(_ context.Context, list []queue.Webhook) []error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.webhookErr != nil {
+		return []error{q.webhookErr}
+	}
+	q.webhooks = append(q.webhooks, list...)
 	return nil
 }
 

@@ -38,6 +38,8 @@ func (a *API) table() []route {
 		{"POST", "/v1/models/{model}/versions/{version}/jobs", auth.Submit, a.submit, "submit a job for one version of a model"},
 		{"GET", "/v1/jobs/{id}", auth.Read, a.getJob, "the state or the result of a job; ?wait=20s waits for the result"},
 		{"DELETE", "/v1/jobs/{id}", auth.Submit, a.cancelJob, "cancel a job"},
+		{"POST", "/v1/jobs/{id}/webhook", auth.Submit, a.redeliver, "send the outcome of a finished job to its webhook once more"},
+		{"GET", "/v1/webhooks/secret", auth.Submit, a.webhookSecret, "what your webhooks are signed with"},
 		{"POST", "/v1/models/{model}/predict", auth.Submit, a.predict, `submit and wait: {"input": …} gives {"prediction": …}`},
 		{"POST", "/v1/models/{model}/versions/{version}/predict", auth.Submit, a.predict, "the same with one version of a model"},
 		{"GET", "/v1/models", auth.Read, a.listModels, "the models that workers have announced"},

@@ -31,6 +31,16 @@ func sizeHint(v *gateway.Job) int {
 // appendJob appends the JSON of a job; what does not apply is left out.
 func appendJob(b []byte, v *gateway.Job) []byte { return appendJobWith(b, v, true) }
 
+// JobJSON is the JSON of a finished job as GET gives it. Without its outputs it says so.
+func JobJSON(t job.Ticket, r *job.Result, outputs bool) []byte {
+	v := &gateway.Job{Ticket: t, State: r.State, Result: r}
+	if outputs || r.State != job.Succeeded {
+		return appendJobWith(make([]byte, 0, sizeHint(v)), v, true)
+	}
+	b := appendJobWith(make([]byte, 0, 512), v, false)
+	return append(b[:len(b)-1], `,"outputs_omitted":true}`...)
+}
+
 // appendJobWith is appendJob with the outputs or without.
 func appendJobWith(b []byte, v *gateway.Job, outputs bool) []byte {
 	o := object{b: append(b, '{')}
