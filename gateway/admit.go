@@ -47,6 +47,9 @@ func (g *Gateway) admit(ctx context.Context, s *Submission) error {
 	if p != nil && s.Request.Tenant != p.Tenant {
 		return errForeign
 	}
+	if err := g.checkWebhook(s); err != nil {
+		return err
+	}
 	if g.deps.Limiter == nil {
 		return nil
 	}

@@ -85,10 +85,7 @@ func (g *Gateway) Refused(err error) { g.metrics.submitted(false, err) }
 
 // submit submits the job, and counts that.
 func (g *Gateway) submit(ctx context.Context, s *Submission) error {
-	err := g.checkWebhook(s)
-	if err == nil {
-		err = g.admit(ctx, s)
-	}
+	err := g.admit(ctx, s)
 	if err == nil {
 		err = g.accept(ctx, s)
 	}

@@ -74,8 +74,8 @@ type generation struct {
 	Until  time.Time `json:"until"`
 }
 
-// Of returns the tenant's secret as receivers are given it: "whsec_" and base64.
-func (s *Secrets) Of(ctx context.Context, tenant string) (string, error) {
+// Secret returns the tenant's secret as receivers are given it: "whsec_" and base64.
+func (s *Secrets) Secret(ctx context.Context, tenant string) (string, error) {
 	master, r, _, err := s.read(ctx, tenant)
 	if err != nil {
 		return "", err

@@ -121,7 +121,7 @@ const (
 )
 
 // Run delivers until ctx ends, and then lets what is in hand come to an end, for a few seconds at most.
-func (s *Sender) Run(ctx context.Context) error {
+func (s *Sender) Run(ctx context.Context) {
 	defer s.client.CloseIdleConnections()
 	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -139,7 +139,6 @@ func (s *Sender) Run(ctx context.Context) error {
 		rest(ctx, backoff(failures))
 		failures++
 	}
-	return nil
 }
 
 // round fetches once, as many as there is room for.

@@ -18,7 +18,7 @@ import (
 // verifier is the reference implementation, with the tenant's secret.
 func (r *rig) verifier(tenant string) *standardwebhooks.Webhook {
 	r.t.Helper()
-	secret, err := r.secrets.Of(r.t.Context(), tenant)
+	secret, err := r.secrets.Secret(r.t.Context(), tenant)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestRotation(t *testing.T) {
 	r := newRig(t)
 	rc := receive(t, nil)
 	old := r.verifier(job.DefaultTenant)
-	before, err := r.secrets.Of(t.Context(), job.DefaultTenant)
+	before, err := r.secrets.Secret(t.Context(), job.DefaultTenant)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now, err := r.secrets.Of(t.Context(), job.DefaultTenant); err != nil || now != after || now == before || !strings.HasPrefix(now, "whsec_") {
+	if now, err := r.secrets.Secret(t.Context(), job.DefaultTenant); err != nil || now != after || now == before || !strings.HasPrefix(now, "whsec_") {
 		t.Errorf("the secret is %q, %v", now, err)
 	}
 	r.start()

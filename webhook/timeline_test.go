@@ -187,7 +187,7 @@ func inBubble(t *testing.T, change func(*Config), answer func(*http.Request) (in
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var done sync.WaitGroup
-		done.Go(func() { _ = s.Run(ctx) })
+		done.Go(func() { s.Run(ctx) })
 		fn(q, results)
 		cancel()
 		done.Wait()
@@ -259,12 +259,12 @@ func TestTroubleOfOurOwnCostsNoAttempt(t *testing.T) {
 
 // A queue that never has room again does not keep a delivery for ever.
 func TestPatienceEnds(t *testing.T) {
-	inBubble(t, nil, func(*http.Request) (int, error) { return 500, nil }, func(q *fakeQueue, _ *fakeResults) {
+	inBubble(t, func(c *Config) { c.Schedule = []time.Duration{time.Hour} }, func(*http.Request) (int, error) { return 500, nil }, func(q *fakeQueue, _ *fakeResults) {
 		q.mu.Lock()
 		q.full = true
 		q.mu.Unlock()
 		q.put(aDelivery())
-		pass(96 * time.Hour)
+		pass(30 * time.Hour)
 		if q.left() != 0 || len(q.givenUp) != 1 {
 			t.Errorf("%d left, given up %v", q.left(), q.givenUp)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
+	"github.com/sheafml/sheaf/queue"
 )
 
 // apiSettings are those of the HTTP API and of the producer behind it.
@@ -26,6 +28,7 @@ type apiSettings struct {
 	submit producer.Config
 	auth   *authSettings
 	tls    *tlsSettings
+	hooks  *webhookSettings
 	// insecure lets others reach the API without saying who they are.
 	insecure       bool
 	maxConnections int
@@ -34,9 +37,9 @@ type apiSettings struct {
 }
 
 // check names what is wrong with the settings, before anything is started.
-func (s *apiSettings) check(addr string) error {
+func (s *apiSettings) check(addr string, q *queue.Config) error {
 	guarded := s.auth.enabled() || s.tls.mutual()
-	err := errors.Join(checkAddress("addr", addr), s.auth.check(), checkExposed("addr", addr, guarded, s.insecure))
+	err := errors.Join(checkAddress("addr", addr), s.auth.check(), s.hooks.complete(q), checkExposed("addr", addr, guarded, s.insecure))
 	if s.grpcAddr != grpcOff && s.grpcAddr != grpcNext {
 		err = errors.Join(err, checkAddress("grpc-addr", s.grpcAddr), checkExposed("grpc-addr", s.grpcAddr, guarded, s.insecure))
 	}
@@ -47,9 +50,10 @@ func (s *apiSettings) check(addr string) error {
 }
 
 // apiFlags adds the settings of the HTTP API.
-func apiFlags(cmd *cobra.Command, addr *string) *apiSettings {
+func apiFlags(cmd *cobra.Command, addr *string, q *queue.Config) *apiSettings {
 	s := &apiSettings{
 		http: httpapi.DefaultConfig(), jobs: gateway.DefaultConfig(), submit: producer.DefaultConfig(), auth: authFlags(cmd), tls: tlsFlags(cmd),
+		hooks: webhookFlags(cmd, q),
 	}
 	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
 	fs := cmd.Flags()
@@ -85,6 +89,7 @@ type api struct {
 	listener net.Listener
 	tls      *tls.Config // nil: plain HTTP
 	grpc     *grpcServer // nil: off
+	hooks    *webhooks
 	stop     func()
 }
 
@@ -126,14 +131,22 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	if err := errors.Join(cfg.jobs.Validate(), cfg.http.Validate()); err != nil {
 		return nil, withCode(exitUsage, byFlag(fmt.Errorf("HTTP API settings: %w", err)))
 	}
-	jobs, err := gateway.New(cfg.jobs, gateway.Deps{
+	hooks, err := cfg.hooks.open(on)
+	if err != nil {
+		return nil, err
+	}
+	jobsDeps := gateway.Deps{
 		Submitter: submitter, Forecaster: submitter, Models: models, Results: on.results, Queue: q, Limiter: limiter,
 		Ready: []gateway.Check{
 			{Name: "nats", Run: q.Ready},
 			{Name: "results", Run: on.results.Ping},
 		},
 		Logger: on.logger, Registerer: on.registry, Reach: on.reach,
-	})
+	}
+	if hooks != nil {
+		jobsDeps.Webhooks = hooks
+	}
+	jobs, err := gateway.New(cfg.jobs, jobsDeps)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
@@ -168,7 +181,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, err
 	}
 	return &api{
-		jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, grpc: grpc,
+		jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, grpc: grpc, hooks: hooks,
 		stop: func() { stop(); _ = submitter.Close() },
 	}, nil
 }
@@ -177,13 +190,19 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 // answered with what is known, since another process can serve their next poll.
 const waitersGrace = time.Second
 
-// run serves until ctx ends and requests in flight are answered or the drain time is over. If one of the servers ends,
+// run serves, and delivers webhooks, until ctx ends and requests in flight are answered or the drain time is over. If one of the servers ends,
 // so does the other.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
 	defer a.jobs.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if a.hooks != nil {
+		var sender sync.WaitGroup
+		sender.Go(func() { a.hooks.sender.Run(ctx) })
+		defer sender.Wait()
+		defer cancel()
+	}
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(min(waitersGrace, drain/2), a.jobs.Close)
 	})()

@@ -67,8 +67,9 @@ results do so only with --redis-url.`,
 	fs.IntVar(&d.memory.MaxEntries, "memory-max-results", d.memory.MaxEntries, "results to keep in memory; workers wait when there is no room")
 	fs.Int64Var(&d.memory.MaxBytes, "memory-max-bytes", d.memory.MaxBytes, "bytes of results to keep in memory")
 	asSettings(fs, "models", "data", "nats-addr", "memory-max-results", "memory-max-bytes")
-	d.api = apiFlags(cmd, &d.addr)
+	d.api = apiFlags(cmd, &d.addr, &d.queue)
 	grpcFlag(cmd, &d.api.grpcAddr, grpcNext, "on 127.0.0.1 the port after that of --addr, or a free one if that is taken")
+	d.api.hooks.forDevelopment(cmd)
 	d.worker = workerFlags(cmd, &d.library)
 	d.redis = redisFlags(cmd)
 	d.redis.URL = ""
@@ -158,7 +159,7 @@ func (d *dev) run(ctx context.Context) error {
 
 // checkSettings names the addresses that are malformed, and what is wrong about who may call, before anything is started.
 func (d *dev) checkSettings() error {
-	err := d.api.check(d.addr)
+	err := d.api.check(d.addr, &d.queue)
 	if d.natsAddr != "" {
 		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr))
 	}

@@ -132,7 +132,7 @@ file of --config over the default.`,
 	}{
 		{"run", []*cobra.Command{newDev(env), newServe(env), newWorker(env)}},
 		{"use", []*cobra.Command{newSubmit(env), newResult(env)}},
-		{"operate", []*cobra.Command{newModel(env), newDead(env), newQueue(env), newKey(env), newDoctor(env), newHealth(env), newVersion(env)}},
+		{"operate", []*cobra.Command{newModel(env), newDead(env), newQueue(env), newKey(env), newWebhook(env), newDoctor(env), newHealth(env), newVersion(env)}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

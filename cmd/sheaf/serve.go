@@ -25,9 +25,9 @@ The process keeps no state: run as many as you like, any one serves any job. Wha
 workers; it needs no model files.`,
 		Args: exactArgs(),
 	}
-	cfg := apiFlags(cmd, &addr)
-	grpcFlag(cmd, &cfg.grpcAddr, grpcOff, "off")
 	natsCfg, redisCfg, lim, logCfg := natsFlags(cmd), redisFlags(cmd), limitFlags(cmd), logFlags(cmd)
+	cfg := apiFlags(cmd, &addr, natsCfg)
+	grpcFlag(cmd, &cfg.grpcAddr, grpcOff, "off")
 	laneFlags(cmd, natsCfg)
 	publishFlags(cmd, natsCfg)
 	cmd.Flags().DurationVar(&drain, "drain-timeout", 10*time.Second, "how long requests in flight may take after SIGTERM")
@@ -38,7 +38,7 @@ workers; it needs no model files.`,
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(cfg.check(addr), checkPositive("drain-timeout", drain)); err != nil {
+		if err := errors.Join(cfg.check(addr, natsCfg), checkPositive("drain-timeout", drain)); err != nil {
 			return err
 		}
 		relaxGC(env)
