@@ -9,7 +9,8 @@
 //
 // where a '.' inside a name is written %2E. Each lane and model has a few durable pull consumers, one for each share of
 // the lane's tenants, see below.
-// The stream "dead" keeps copies of what could not be served, and the key-value bucket "sheaf-models" keeps what the
+// The stream "dead" keeps copies of what could not be served, "webhooks" the outcomes that receivers are to be told of, see
+// [Queue.QueueWebhooks], and the key-value bucket "sheaf-models" keeps what the
 // workers announce; what else is configuration may have a [Bucket] of its own. Nothing else holds state.
 //
 // # Publishing: group commit

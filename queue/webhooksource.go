@@ -43,7 +43,7 @@ func (s *WebhookSource) open(ctx context.Context) error {
 // AckWait is how long a delivery is this process's own.
 func (s *WebhookSource) AckWait() time.Duration { return s.ackWait }
 
-// Fetch asks for up to limit deliveries and calls fn for each. It returns when limit have come or wait is over. It is
+// Fetch asks for up to limit deliveries and calls fn for each. It returns when limit have come, wait is over or ctx ends. It is
 // for one goroutine. A message that is no delivery of ours is removed.
 func (s *WebhookSource) Fetch(ctx context.Context, limit int, wait time.Duration, fn func(*WebhookDelivery)) error {
 	if !s.q.enter() {
@@ -53,8 +53,9 @@ func (s *WebhookSource) Fetch(ctx context.Context, limit int, wait time.Duration
 	if err := s.q.awaitLink(ctx, time.Now().Add(wait)); err != nil {
 		return err
 	}
-	start := time.Now()
-	batch, err := s.consumer.Fetch(limit, jetstream.FetchMaxWait(wait))
+	within, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	batch, err := s.consumer.Fetch(limit, jetstream.FetchContext(within))
 	if err != nil {
 		return requestError("fetch webhooks", err)
 	}
@@ -65,9 +66,12 @@ func (s *WebhookSource) Fetch(ctx context.Context, limit int, wait time.Duration
 			_ = m.Term() // on failure it comes again, to the same effect
 			continue
 		}
-		fn(&WebhookDelivery{Webhook: w, msg: m, until: start.Add(s.ackWait)})
+		fn(&WebhookDelivery{Webhook: w, msg: m, until: time.Now().Add(s.ackWait - s.ackWait/leaseMargin)})
 	}
 	err = batch.Error()
+	if within.Err() != nil && errors.Is(err, within.Err()) {
+		return nil // the time is over, or the caller's
+	}
 	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		err = s.heal(ctx, err)
 	}

@@ -79,9 +79,8 @@ func (s *Sender) attempt(ctx context.Context, target, id string, body []byte, ke
 // failed says what came of an attempt without an answer.
 func failed(err error) attempt {
 	var timeout net.Error
-	var of *url.Error
 	plain := err
-	if errors.As(err, &of) {
+	if of, ok := errors.AsType[*url.Error](err); ok {
 		plain = of.Err // without the URL
 	}
 	switch {

@@ -23,6 +23,10 @@ const troubleDelay = 5 * time.Second
 // deliver makes one attempt, and does what follows from it. It returns how long the receiver took, 0 if it was not asked.
 func (s *Sender) deliver(ctx context.Context, w queue.Webhook, l lease) time.Duration {
 	r, err := s.record(ctx, &w)
+	if ctx.Err() != nil {
+		s.putOff(l, 0) // this process ends
+		return 0
+	}
 	if err != nil {
 		s.log.Debug("a webhook waits for the result store", slog.String("job", w.Ticket.String()), slog.Any("error", err))
 		s.putOff(l, jitter(troubleDelay))
@@ -48,7 +52,7 @@ func (s *Sender) deliver(ctx context.Context, w queue.Webhook, l lease) time.Dur
 	a := s.attempt(ctx, r.Webhook, messageID(r), s.payload(w.Ticket, r), keys)
 	took := time.Since(start)
 	if a.err != nil && ctx.Err() != nil {
-		s.putOff(l, 0) // this process ends: no fault of the receiver's
+		s.putOff(l, 0) // as above: it is no fault of the receiver's
 		return 0
 	}
 	s.metrics.attempts.WithLabelValues(a.outcome).Inc()

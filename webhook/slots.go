@@ -22,7 +22,7 @@ type slot struct {
 }
 
 const (
-	firstGuess = time.Second // of what an attempt takes
+	firstGuess = 100 * time.Millisecond // of what an attempt takes
 	longestOff = time.Minute
 	// idleSlots is how many may be remembered although they are idle.
 	idleSlots = 4096

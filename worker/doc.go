@@ -6,7 +6,7 @@
 //	fetch    leases messages from JetStream, no more than can be computed soon, and decodes them     fetch.go
 //	batch    collects the jobs' rows and closes a batch when an instance of the model is free        batcher.go
 //	infer    runs the model, and finds the guilty job if a batch fails                               infer.go
-//	settle   writes the records, wakes whoever waits, and only then acknowledges the messages        settle.go
+//	settle   writes the records, queues webhooks, wakes whoever waits, and only then acknowledges the messages        settle.go
 //
 // The stages are goroutines joined by bounded channels. While the result store or NATS is known to be down nothing is
 // fetched (outage.go); a keeper (lease.go) renews the leases of everything that is held. On shutdown senders stop before
@@ -30,6 +30,7 @@
 // # What holds whatever happens
 //
 //   - A message is acknowledged only after every job in it has a terminal record in the result store.
+//   - The same holds for the delivery of its webhook, if it names one (webhooks.go).
 //   - A record is written once. Losing the race for it to another attempt is no error: inference is pure.
 //   - Every job has an outcome of its own. A job that makes its batch fail is found by halving the batch; one that
 //     kills the process is found because redelivered jobs run alone, and is given up after its attempts; see [Retry].
