@@ -233,3 +233,20 @@ func TestJobJSONIsWhatGetGives(t *testing.T) {
 		t.Errorf("without outputs: %v, %v", doc, err)
 	}
 }
+
+// The lines of a bulk request may each name a webhook; one that may not be called refuses its line.
+func TestWebhooksOfBulk(t *testing.T) {
+	r := hooked(t)
+	a := r.call(t, "POST", "/v1/models/digits/bulk", hookedRow(hookURL)+"\n"+hookedRow("https://10.0.0.1/")+"\n"+oneRow+"\n", "Content-Type", "application/x-ndjson")
+	if a.status != 200 || !strings.Contains(a.body, `"field":"webhook"`) || !strings.Contains(a.body, `{"done":true,"accepted":2,"refused":1}`) {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	var urls []string
+	for _, m := range r.queue.waiting {
+		urls = append(urls, m.job.Webhook)
+	}
+	slices.Sort(urls)
+	if !slices.Equal(urls, []string{"", hookURL}) {
+		t.Errorf("submitted with %q", urls)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ func newSubmit(env environment) *cobra.Command {
 	var (
 		wait                time.Duration
 		format, key, lane   string
+		hook                string
 		deadline            time.Duration
 		c                   *client
 		modelVersionOfInput string
@@ -61,6 +63,7 @@ The id of the job is printed; sheaf result takes it.`,
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
+			body = withWebhook(body, hook)
 			header := http.Header{"Content-Type": {"application/json"}}
 			if key != "" {
 				header.Set("Idempotency-Key", key)
@@ -104,6 +107,7 @@ The id of the job is printed; sheaf result takes it.`,
 	outputFlag(cmd, &format)
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "make a repeated submit the same job")
 	cmd.Flags().StringVar(&lane, "lane", "", "`LANE` to wait in: interactive (default) or bulk")
+	cmd.Flags().StringVar(&hook, "webhook", "", "`URL` that is told when the job is finished")
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "after this `DURATION` the answer is of no more use: the job expires")
 	cmd.Flags().StringVar(&modelVersionOfInput, "model-version", "", "`VERSION` of the model; default: the one served")
 	return cmd
@@ -173,4 +177,20 @@ func readInput(arg string, stdin io.Reader) ([]byte, error) {
 		return append(append([]byte(`{"input":`), probe...), '}'), nil
 	}
 	return probe, nil
+}
+
+// withWebhook adds the member "webhook" to a body.
+func withWebhook(body []byte, url string) []byte {
+	rest, ok := bytes.CutPrefix(body, []byte("{"))
+	if url == "" || !ok {
+		return body
+	}
+	member, err := json.Marshal(url)
+	if err != nil {
+		return body // a string always encodes
+	}
+	if rest = bytes.TrimSpace(rest); rest[0] != '}' {
+		member = append(member, ',')
+	}
+	return slices.Concat([]byte(`{"webhook":`), member, rest)
 }

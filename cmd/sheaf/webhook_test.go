@@ -355,11 +355,11 @@ func TestWebhookOfDev(t *testing.T) {
 	t.Parallel()
 	url := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0").find(`HTTP API +(\S+)`)
 	rc := newHookReceiver(t)
-	code, answer := post(t, url+"/v1/models/digits/jobs", map[string]any{"input": make([]float64, 64), "webhook": rc.URL})
-	if code != http.StatusAccepted {
-		t.Fatalf("submit is answered %d: %s", code, answer)
+	out, errs, code := runToEnd(t, "", "submit", "digits", repoPath("examples", "digit.json"), "--webhook", rc.URL, "--server", url, "-o", "json")
+	if code != exitOK {
+		t.Fatalf("submit ends with %d: %s", code, errs)
 	}
-	ticket, err := job.ParseTicket(decodeJob(t, answer).ID)
+	ticket, err := job.ParseTicket(decodeJob(t, []byte(out)).ID)
 	if err != nil {
 		t.Fatal(err)
 	}
