@@ -39,9 +39,13 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test test-python smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-js test-python smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
+
+test-js: build node clients/js/node_modules/.package-lock.json ## Check the types of the JavaScript client, and test it against bin/sheaf dev, in Node and in Chromium
+	@scripts/install-programs chromium
+	@cd clients/js && node_modules/.bin/tsc && node --test --test-timeout=120000 --test-reporter=spec test/*.test.js
 
 test-python: build $(CLIENT_VENV)/ready ## Lint and test the Python client, and Triton's clients, against bin/sheaf dev (PYTESTFLAGS="-k bulk")
 	@cd clients/python && ../../$(CLIENT_VENV)/bin/ruff check -q . && ../../$(CLIENT_VENV)/bin/ruff format -q --check .
@@ -99,12 +103,15 @@ models-check: $(VENV)/ready ## Train the demonstration models, and fail if they 
 	@PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/models/train.py --check
 
 ##@ Set up
-.PHONY: deps toolchain onnxruntime programs python clean distclean
+.PHONY: deps toolchain node onnxruntime programs python clean distclean
 deps: toolchain onnxruntime programs bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
 
 toolchain:
 	@command -v go >/dev/null || { echo "Go is needed, 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
 	@command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null || { echo "a C compiler is needed ($$(go env CC) was not found): on Debian, apt-get install gcc libc6-dev" >&2; exit 1; }
+
+node:
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "Node.js is needed, 20 or newer: https://nodejs.org" >&2; exit 1; }
 
 onnxruntime: ## Put the ONNX Runtime library into bin/lib
 	@scripts/fetch-onnxruntime bin/lib
@@ -145,8 +152,12 @@ $(CLIENT_VENV)/ready: clients/python/requirements.txt | python
 	@$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
+clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
+	@cd clients/js && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 clean: ## Remove what was built, keep what was downloaded
 	rm -rf bin coverage.out
 
 distclean: clean ## Remove what was downloaded as well
-	rm -rf .cache
+	rm -rf .cache clients/js/node_modules

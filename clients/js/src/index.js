@@ -1,0 +1,4 @@
+export { Sheaf } from './client.js';
+export { SheafError, TimeoutError } from './errors.js';
+export { Job } from './job.js';
+export { verifyWebhook } from './webhook.js';
