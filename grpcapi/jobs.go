@@ -23,13 +23,11 @@ func (a *API) readSubmit(ctx context.Context, body []byte, lane job.Lane) (*infe
 	if err == nil {
 		q.Request.Lane, err = m.laneOr(lane)
 	}
-	if err == nil {
-		err = m.takesWebhook()
-	}
 	if err != nil {
 		return q, m, err
 	}
 	q.Request.IdempotencyKey, q.Request.Deadline, q.Request.TraceParent = m.key, m.deadline, traceParent(ctx)
+	q.Request.Webhook = m.webhook
 	q.boundByTimeout()
 	return q, m, nil
 }

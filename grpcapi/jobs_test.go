@@ -134,6 +134,32 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
+// callback is what checks webhooks: the host example.com alone may be called.
+type callback struct{}
+
+func (callback) Check(field, url string) error {
+	if !strings.HasPrefix(url, "https://example.com/") {
+		return job.Invalidf(field, "not there")
+	}
+	return nil
+}
+
+func (callback) Secret(context.Context, string) (string, error) { return "", nil }
+
+func TestSubmitWithAWebhook(t *testing.T) {
+	r := newRig(t, func(s *settings) { s.gate.Webhooks = callback{} })
+	const url = "https://example.com/told"
+	if _, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1), Webhook: url}); err != nil || r.queue.last(t).job.Webhook != url {
+		t.Errorf("%v %+v", err, r.queue.last(t).job)
+	}
+	_, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1), Webhook: "https://10.0.0.1/"})
+	if got := problemOf(t, err).want(t, codes.InvalidArgument, "invalid").reason.GetMetadata()["field"]; got != "webhook" {
+		t.Errorf("field %q", got)
+	}
+	_, err = call[sheafpb.JobStatus](t, newRig(t, nil), submitMethod, &sheafpb.SubmitRequest{Request: digits(1), Webhook: url})
+	problemOf(t, err).want(t, codes.InvalidArgument, "invalid")
+}
+
 func TestUnknownJob(t *testing.T) {
 	r := newRig(t, nil)
 	for _, id := range []string{"", "nonsense", "0198f3c2-0000-7000-8000-000000000001", "0198f3c2-0000-7000-8000-000000000001.i7-0", strings.Repeat("x", 100_000)} {

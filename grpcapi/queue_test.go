@@ -95,6 +95,8 @@ func (q *memQueue) Locate(_ context.Context, t job.Ticket) (job.Location, error)
 
 func (q *memQueue) NotifyCanceled([]job.ID) error { return nil }
 
+func (q *memQueue) QueueWebhooks(context.Context, []queue.Webhook) []error { return nil }
+
 func (q *memQueue) Remove(_ context.Context, t job.Ticket) (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

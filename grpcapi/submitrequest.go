@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/job/proto/sheafpb"
 )
@@ -127,14 +126,6 @@ func (q *submitRequest) laneOr(other job.Lane) (job.Lane, error) {
 		return job.Bulk, nil
 	}
 	return 0, job.Invalidf("lane", "expected LANE_INTERACTIVE or LANE_BULK")
-}
-
-// takesWebhook refuses a webhook as long as nothing delivers it.
-func (q *submitRequest) takesWebhook() error {
-	if q.webhook == "" {
-		return nil
-	}
-	return job.Errorf(gateway.CodeUnsupported, "webhook", "this server does not deliver webhooks")
 }
 
 // waitOf reads how long a client wants to wait. None is 0.
