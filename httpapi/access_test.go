@@ -24,7 +24,7 @@ import (
 // scopesOf is which scope each route needs; "" is none. A route that is not here is one whose scope nobody has thought of.
 func scopesOf() map[string]string {
 	routes := map[string]string{
-		"GET /healthz": "", "GET /readyz": "", "GET /problems/{problem}": "",
+		"GET /healthz": "", "GET /readyz": "", "GET /problems/{problem}": "", "GET /openapi.json": "", "GET /docs": "", "GET /docs/{asset}": "",
 		"GET /v2/health/live": "", "GET /v2/health/ready": "",
 		"GET /metrics": "admin", "GET /v2": "read", "POST /v2/repository/index": "read",
 		"POST /v2/repository/models/{model}/load": "admin", "POST /v2/repository/models/{model}/unload": "admin",

@@ -134,7 +134,7 @@ func (a *API) getDead(w *response, r *http.Request) error {
 type deadAct struct {
 	DeadSelection
 	// Confirm is the count that the caller was shown.
-	Confirm *int `json:"confirm"`
+	Confirm *int `json:"confirm" nullable:"false"`
 	// Deadline is the new jobs': RFC 3339, or a duration from now. None: they have none of their own.
 	Deadline string `json:"deadline,omitempty"`
 }

@@ -46,6 +46,8 @@ type API struct {
 	bulks       chan struct{} // holds one for each in hand
 	blocks      sync.Pool     // of *block
 	submissions sync.Pool     // of *submission
+	// described makes the OpenAPI document when somebody asks for it first.
+	described func() (*description, error)
 }
 
 // New returns an API on a gateway that somebody else closes.
@@ -72,6 +74,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err := checkScopes(table); err != nil {
 		return nil, err
 	}
+	a.described = sync.OnceValues(func() (*description, error) { return a.describe(table) })
 	a.handler = a.routes(table)
 	return a, nil
 }

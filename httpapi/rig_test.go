@@ -252,15 +252,16 @@ func newAPI(cfg config, d deps) (*httpapi.API, *gateway.Gateway, error) {
 
 // rig is an API on a real producer and a real result store, with memQueue between.
 type rig struct {
-	api    *httpapi.API
-	jobs   *gateway.Gateway
-	queue  *memQueue
-	store  *resultstore.Memory
-	models *model.Catalog
-	reg    *prometheus.Registry
-	server *httptest.Server
-	deps   deps
-	admin  string // API key of an administrator
+	api     *httpapi.API
+	handler http.Handler // of the API, held to its contract
+	jobs    *gateway.Gateway
+	queue   *memQueue
+	store   *resultstore.Memory
+	models  *model.Catalog
+	reg     *prometheus.Registry
+	server  *httptest.Server
+	deps    deps
+	admin   string // API key of an administrator
 }
 
 // newRig makes a rig; change adjusts its settings.
@@ -291,6 +292,7 @@ func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.handler = contractOf(t, r.api.Handler(), &r.deps).wrap(t, r.api.Handler())
 	t.Cleanup(func() {
 		if r.server != nil {
 			r.server.Client().CloseIdleConnections()
@@ -307,7 +309,7 @@ func newRigOn(t testing.TB, q *memQueue, store *resultstore.Memory, change func(
 func (r *rig) listen(t testing.TB) string {
 	t.Helper()
 	if r.server == nil {
-		r.server = httptest.NewServer(r.api.Handler())
+		r.server = httptest.NewServer(r.handler)
 	}
 	return r.server.URL
 }
@@ -449,7 +451,7 @@ func (r *rig) callContext(t testing.TB, ctx context.Context, method, path, body 
 		req.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	r.api.Handler().ServeHTTP(w, req)
+	r.handler.ServeHTTP(w, req)
 	return read(t, w.Result())
 }
 

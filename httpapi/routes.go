@@ -48,6 +48,9 @@ func (a *API) table() []route {
 		{"GET", "/problems/{problem}", anybody, a.getProblem, "what an error means"},
 		{"GET", "/healthz", anybody, a.health, "200 while the process lives"},
 		{"GET", "/readyz", anybody, a.readyz, "200 when everything behind the API answers"},
+		{"GET", "/openapi.json", anybody, a.getOpenAPI, "these routes as an OpenAPI document"},
+		{"GET", "/docs", anybody, a.getDocs, "the same as a page to read"},
+		{"GET", "/docs/{asset}", anybody, a.getDocsAsset, "what that page is made of"},
 	}
 	list = append(list, a.streamRoutes()...)
 	list = append(list, a.oipRoutes()...)
