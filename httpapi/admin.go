@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -122,17 +123,31 @@ func (a *API) readAdmin(w *response, r *http.Request, into any) error {
 	}
 	const limit = 1 << 20
 	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
-	dec := json.NewDecoder(http.MaxBytesReader(w.ResponseWriter, r.Body, limit))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(into)
-	if errors.Is(err, io.EOF) {
+	text, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, limit))
+	text = bytes.TrimSpace(text)
+	switch {
+	case err == nil && len(text) == 0:
 		return nil
-	}
-	if err == nil && !errors.Is(dec.Decode(&struct{}{}), io.EOF) {
-		err = errors.New("there is more behind the object")
+	case err == nil && text[0] != '{': // encoding/json takes null for an empty object
+		err = errors.New("this is none")
+	case err == nil:
+		err = decodeKnown(text, into)
 	}
 	if err != nil {
 		return &gateway.Problem{Code: job.CodeMalformed, Detail: fmt.Sprintf("expected a JSON object with the members of the filter: %v", err)}
+	}
+	return nil
+}
+
+// decodeKnown decodes one JSON value that has no unknown members.
+func decodeKnown(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if !errors.Is(dec.Decode(&struct{}{}), io.EOF) {
+		return errors.New("there is more behind the object")
 	}
 	return nil
 }

@@ -218,6 +218,11 @@ func TestDeadLettersOverHTTP(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, lines[0])
 		}
 	}
+	for _, body := range []string{`null`, ` null`, `[]`, `{"seqs":[0],"confirm":1}`, `{"seqs":[null],"confirm":1}`, `{"confirm":1}{}`, `{"lame":"bulk"}`} {
+		if status, lines := asAdmin(t, r, "POST", "/v1/admin/dead/purge", body); status != 400 && status != 422 {
+			t.Errorf("%s: %d %s", body, status, lines[0])
+		}
+	}
 	for _, want := range []string{"act=requeued", "act=purged", `who="key `, "matched=3", "max_seq:5"} {
 		if want = strings.ReplaceAll(want, "max_seq:5", "MaxSeq:5"); !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %s:\n%s", want, log.String())

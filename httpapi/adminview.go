@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,6 +49,9 @@ func (s *DeadSelection) Filter(now time.Time) (queue.DeadFilter, error) {
 			faults = append(faults, job.Invalidf("job", "expected the id of a job"))
 		}
 		f.Job = t.ID
+	}
+	if slices.Contains(s.Seqs, 0) {
+		faults = append(faults, job.Invalidf("seqs", "expected the numbers of dead letters, such as 17"))
 	}
 	return f, errors.Join(append(faults, f.Validate())...)
 }

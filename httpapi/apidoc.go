@@ -49,8 +49,8 @@ type apiDoc struct {
 	schemas *openapi.Schemas
 }
 
-// document makes the OpenAPI document of a table of routes.
-func (a *API) document(table []route) *huma.OpenAPI {
+// document makes the OpenAPI document of a table of routes, and lists its operations in the order of the table.
+func (a *API) document(table []route) (*huma.OpenAPI, []*huma.Operation) {
 	d := &apiDoc{a, openapi.NewSchemas()}
 	d.prepare()
 	documented := d.operations()
@@ -70,11 +70,13 @@ func (a *API) document(table []route) *huma.OpenAPI {
 		},
 		Tags: docTags(),
 	}
+	list := make([]*huma.Operation, len(table))
 	for i := range table {
 		rt := &table[i]
-		doc.AddOperation(d.operation(rt, documented[rt.method+" "+rt.path]))
+		list[i] = d.operation(rt, documented[rt.method+" "+rt.path])
+		doc.AddOperation(list[i])
 	}
-	return doc
+	return doc, list
 }
 
 // pathParameter finds the parameters of a pattern; {$} is none.

@@ -29,6 +29,7 @@ func (d *apiDoc) adminOperations() map[string]operation {
 	for _, t := range []reflect.Type{reflect.TypeFor[deadAct](), reflect.TypeFor[docPause](), reflect.TypeFor[docResume]()} {
 		d.schemas.Close(d.schemas.Named(t))
 	}
+	d.schemas.Named(reflect.TypeFor[deadAct]()).Properties["seqs"].Items = sequence()
 	const (
 		letter = `{"seq":17,"time":"2026-03-01T12:00:00Z","lane":"bulk","model":"digits","tenant":"default","code":"exhausted",` +
 			`"reason":"exhausted: 3 attempts","jobs":["0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11"],"attempts":3,"bytes":412}`
@@ -97,7 +98,7 @@ func (d *apiDoc) deadParameters() []*huma.Param {
 		query("newer_than", "Those from after: RFC 3339, or how long ago, such as 1h.", text()),
 		query("job", "The one with the job.", text()),
 		seqs,
-		query("max_seq", "Those up to the number.", &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &zero}),
+		query("max_seq", "Those up to the number.", &huma.Schema{Type: huma.TypeInteger, Minimum: &zero}),
 		query("limit", "How many a page has; 0 only counts.", &huma.Schema{Type: huma.TypeInteger, Minimum: &zero, Maximum: &most, Default: defaultDeadPage}),
 		query("cursor", "Of the page before.", text()),
 	}

@@ -89,7 +89,7 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 	add("header", headerKey, "Makes a repeated submit the same job: a key that was used before, with the same request, answers with the job that there is; with another request 422 `/problems/key-reused`. 1 to 255 printable ASCII characters.",
 		&huma.Schema{Type: huma.TypeString, MinLength: &one, MaxLength: &most, Pattern: `^[ -~]+$`}, "order-4711")
 	add("header", job.HeaderDeadline, "When the result is of no more use: RFC 3339, or milliseconds since the Unix epoch. A job that is not finished by then ends as `expired`.",
-		text(), "2031-01-02T15:04:05Z")
+		&huma.Schema{Type: huma.TypeString}, "2031-01-02T15:04:05Z")
 	add("header", job.HeaderTraceParent, "W3C trace context; what is none is ignored.", &huma.Schema{Type: huma.TypeString}, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	add("header", headerJSONLength, "The length of the JSON that the body begins with, if binary data follows it.", sequence(), nil)
 	add("header", "If-None-Match", "The ETag of the answer that is there already.", &huma.Schema{Type: huma.TypeString}, nil)
@@ -105,7 +105,7 @@ const exampleTicket = "0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821-0"
 
 func sequence() *huma.Schema {
 	one := 1.0
-	return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &one}
+	return &huma.Schema{Type: huma.TypeInteger, Minimum: &one}
 }
 
 func anyOf[T any](list []T) []any {

@@ -17,17 +17,18 @@ import (
 
 // description is the OpenAPI document of an API.
 type description struct {
-	doc  *huma.OpenAPI
-	json []byte
+	doc        *huma.OpenAPI
+	operations []*huma.Operation
+	json       []byte
 }
 
 func (a *API) describe(table []route) (*description, error) {
-	doc := a.document(table)
+	doc, operations := a.document(table)
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}
-	return &description{doc, append(b, '\n')}, nil
+	return &description{doc, operations, append(b, '\n')}, nil
 }
 
 // getOpenAPI answers GET /openapi.json.
@@ -50,7 +51,7 @@ func (a *API) getDocs(w *response, r *http.Request) error {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	page, err := openapi.Page(d.doc, scheme, r.Host)
+	page, err := openapi.Page(d.doc, d.operations, scheme, r.Host)
 	if err != nil {
 		return err
 	}

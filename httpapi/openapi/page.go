@@ -78,9 +78,10 @@ type namedSchema struct {
 	Schema *huma.Schema
 }
 
-// Page renders a document, as the server that is reached by the scheme and the host gives it.
-func Page(doc *huma.OpenAPI, scheme, host string) ([]byte, error) {
-	v := viewer{doc: doc, origin: originOf(scheme, host)}
+// Page renders a document, as the server that is reached by the scheme and the host gives it. The operations are the
+// document's, in the order that a reader wants.
+func Page(doc *huma.OpenAPI, operations []*huma.Operation, scheme, host string) ([]byte, error) {
+	v := viewer{doc, operations, originOf(scheme, host)}
 	tmpl, err := template.New("page.html").Funcs(template.FuncMap{"type": typeOf, "name": refName, "anchor": anchor, "props": propertiesOf, "inline": inline, "paragraphs": paragraphs, "lower": strings.ToLower}).ParseFS(files, "page.html")
 	if err != nil {
 		return nil, fmt.Errorf("read the page's template: %w", err)
@@ -105,15 +106,16 @@ func originOf(scheme, host string) string {
 
 // viewer follows the references of a document.
 type viewer struct {
-	doc    *huma.OpenAPI
-	origin string
+	doc        *huma.OpenAPI
+	operations []*huma.Operation
+	origin     string
 }
 
 func (v *viewer) page() page {
 	p := page{Doc: v.doc}
 	for _, tag := range v.doc.Tags {
 		g := group{Tag: tag}
-		for _, o := range v.operations() {
+		for _, o := range v.operations {
 			if slices.Contains(o.Tags, tag.Name) {
 				g.Operations = append(g.Operations, v.show(o))
 			}
@@ -127,20 +129,6 @@ func (v *viewer) page() page {
 		p.Types = append(p.Types, namedSchema{name, all[name]})
 	}
 	return p
-}
-
-// operations are all, by path.
-func (v *viewer) operations() []*huma.Operation {
-	var list []*huma.Operation
-	for _, path := range sortedKeys(v.doc.Paths) {
-		item := v.doc.Paths[path]
-		for _, o := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
-			if o != nil {
-				list = append(list, o)
-			}
-		}
-	}
-	return list
 }
 
 func (v *viewer) show(o *huma.Operation) shown {
