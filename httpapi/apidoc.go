@@ -28,16 +28,16 @@ type operation struct {
 	text     string            // Markdown, if the route's about does not say it all
 	params   []*huma.Param     // besides those of the path
 	body     *huma.RequestBody // nil: none is read
-	answers  answers           // those that are no problems
+	answers  replies           // those that are no problems
 	problems []job.Code        // besides those that every route has
 }
 
-type answers map[int]*huma.Response
+type replies map[int]*huma.Response
 
 // operations are those of all routes that there may be, by method and path.
 func (d *apiDoc) operations() map[string]operation {
 	all := make(map[string]operation)
-	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
+	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.streamOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
 		maps.Copy(all, some)
 	}
 	return all

@@ -37,35 +37,35 @@ func (d *apiDoc) adminOperations() map[string]operation {
 		act  = `{"model":"digits","confirm":1}`
 	)
 	events := answer("A line for each letter, and a last one with the sums. Its absence means that the answer was cut off.",
-		"application/x-ndjson", schemaOf[DeadEvent](d), `{"seq":17,"status":"purged"}`+"\n"+`{"done":{"done":1}}`+"\n")
+		mediaLines, schemaOf[DeadEvent](d), `{"seq":17,"status":"purged"}`+"\n"+`{"done":{"done":1}}`+"\n")
 	onMany := append(bodyProblems(), job.CodeInvalid, gateway.CodeUnavailable, codeCountChanged)
-	paused := answers{http.StatusOK: answerJSON("How the lane stands now.", schemaOf[Lane](d), lane)}
+	paused := replies{http.StatusOK: answerJSON("How the lane stands now.", schemaOf[Lane](d), lane)}
 	onLane := append(bodyProblems(), job.CodeInvalid, gateway.CodeUnavailable, codeNotFound)
 	return map[string]operation{
 		"GET /v1/admin/dead": {
 			id: "listDeadLetters", tag: tagAdmin, text: "A page of those that match, and how many do in all.",
 			params:   d.deadParameters(),
-			answers:  answers{http.StatusOK: answerJSON("The page.", schemaOf[DeadList](d), `{"count":1,"max_seq":17,"letters":[`+letter+`]}`)},
+			answers:  replies{http.StatusOK: answerJSON("The page.", schemaOf[DeadList](d), `{"count":1,"max_seq":17,"letters":[`+letter+`]}`)},
 			problems: []job.Code{job.CodeMalformed, job.CodeInvalid, gateway.CodeUnavailable},
 		},
 		"GET /v1/admin/dead/{seq}": {
 			id: "getDeadLetter", tag: tagAdmin,
 			params:   []*huma.Param{{Name: "data", In: "query", Description: "With the inputs' data.", Schema: &huma.Schema{Type: huma.TypeBoolean}}},
-			answers:  answers{http.StatusOK: answerJSON("The letter.", schemaOf[DeadLetter](d), letter)},
+			answers:  replies{http.StatusOK: answerJSON("The letter.", schemaOf[DeadLetter](d), letter)},
 			problems: []job.Code{job.CodeMalformed, job.CodeInvalid, codeUnknownLetter, gateway.CodeUnavailable},
 		},
 		"POST /v1/admin/dead/requeue": {
 			id: "requeueDeadLetters", tag: tagAdmin,
 			text: "It acts on all that match, if they are as many as `confirm` says. The jobs get new ids.",
-			body: bodyJSON("Which ones.", false, schemaOf[deadAct](d), map[string]string{"model": act}), answers: answers{http.StatusOK: events}, problems: onMany,
+			body: bodyJSON("Which ones.", false, schemaOf[deadAct](d), map[string]string{"model": act}), answers: replies{http.StatusOK: events}, problems: onMany,
 		},
 		"POST /v1/admin/dead/purge": {
 			id: "purgeDeadLetters", tag: tagAdmin, text: "It acts on all that match, if they are as many as `confirm` says.",
-			body: bodyJSON("Which ones.", false, schemaOf[deadAct](d), map[string]string{"model": act}), answers: answers{http.StatusOK: events}, problems: onMany,
+			body: bodyJSON("Which ones.", false, schemaOf[deadAct](d), map[string]string{"model": act}), answers: replies{http.StatusOK: events}, problems: onMany,
 		},
 		"GET /v1/admin/queues": {
 			id: "listQueues", tag: tagAdmin, problems: []job.Code{gateway.CodeUnavailable},
-			answers: answers{http.StatusOK: answerJSON("The lanes.", schemaOf[queueList](d), `{"lanes":[`+lane+`]}`)},
+			answers: replies{http.StatusOK: answerJSON("The lanes.", schemaOf[queueList](d), `{"lanes":[`+lane+`]}`)},
 		},
 		"POST /v1/admin/queues/{lane}/pause": {
 			id: "pauseQueue", tag: tagAdmin, answers: paused, problems: onLane,

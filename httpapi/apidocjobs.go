@@ -71,7 +71,7 @@ func (d *apiDoc) jobOperations() map[string]operation {
 		text: "Accepted is what the queue has acknowledged, and not before. Without `Prefer: wait=N` the answer comes at once. " +
 			"With an Idempotency-Key it is safe to send it again, for example after a broken connection.",
 		params: submitParameters(), body: d.jobBody(),
-		answers:  answers{http.StatusAccepted: accepted, http.StatusOK: done},
+		answers:  replies{http.StatusAccepted: accepted, http.StatusOK: done},
 		problems: submitProblems(),
 	}
 	predict := operation{
@@ -80,7 +80,7 @@ func (d *apiDoc) jobOperations() map[string]operation {
 			"input is a single row as answer. The server waits 30 s unless it is set otherwise, or `Prefer: wait=N` says so; after that it " +
 			"answers 504 and the job goes on, under `Location`.",
 		params: submitParameters(), body: d.jobBody(),
-		answers: answers{http.StatusOK: answerJSON("The prediction.", schemaOf[docPrediction](d),
+		answers: replies{http.StatusOK: answerJSON("The prediction.", schemaOf[docPrediction](d),
 			`{"prediction":[0.25,0.75],"id":"`+exampleTicket+`","model":"digits","model_version":"1",`+exampleTimings+`}`,
 			"Location", "Preference-Applied")},
 		problems: askProblems(),
@@ -89,13 +89,13 @@ func (d *apiDoc) jobOperations() map[string]operation {
 	get := operation{
 		id: "getJob", tag: tagJobs,
 		text:   "With `wait` the answer comes when the job is finished, or the time is over.",
-		params: parameters("query-wait"), answers: answers{http.StatusOK: state},
+		params: parameters("query-wait"), answers: replies{http.StatusOK: state},
 		problems: append(findProblems(), job.CodeMalformed, gateway.CodeTooManyWaiters),
 	}
 	cancel := operation{
 		id: "cancelJob", tag: tagJobs,
 		text:     "A job that runs is canceled too, if it is not finished before. Canceling again changes nothing.",
-		answers:  answers{http.StatusOK: answerJSON("The job is canceled.", jobSchema, exampleCanceled)},
+		answers:  replies{http.StatusOK: answerJSON("The job is canceled.", jobSchema, exampleCanceled)},
 		problems: append(findProblems(), gateway.CodeFinished),
 	}
 	submitVersion, predictVersion := submit, predict
@@ -120,7 +120,7 @@ func (d *apiDoc) modelOperations() map[string]operation {
 		`"batchable":true,"max_rows":64,"prediction":"probabilities"}`
 	get := operation{
 		id: "getModel", tag: tagModels, text: "Names, datatypes and shapes of its inputs and outputs, and what one request may ask for.",
-		answers:  answers{http.StatusOK: answerJSON("The model, in its highest version or the one asked for.", schemaOf[modelView](d), digits)},
+		answers:  replies{http.StatusOK: answerJSON("The model, in its highest version or the one asked for.", schemaOf[modelView](d), digits)},
 		problems: []job.Code{job.CodeUnknownModel},
 	}
 	version := get
@@ -128,7 +128,7 @@ func (d *apiDoc) modelOperations() map[string]operation {
 	return map[string]operation{
 		"GET /v1/models": {
 			id: "listModels", tag: tagModels, text: "Every version of every model, by name, the highest version of each first.",
-			answers: answers{http.StatusOK: answerJSON("The models.", schemaOf[modelList](d), `{"models":[`+digits+`]}`)},
+			answers: replies{http.StatusOK: answerJSON("The models.", schemaOf[modelList](d), `{"models":[`+digits+`]}`)},
 		},
 		"GET /v1/models/{model}":                    get,
 		"GET /v1/models/{model}/versions/{version}": version,

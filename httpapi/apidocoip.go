@@ -136,21 +136,21 @@ func (d *apiDoc) oipOperations() map[string]operation {
 	all := map[string]operation{
 		"GET /v2": {
 			id: "getServerMetadata", tag: tagOIP,
-			answers: answers{http.StatusOK: answerJSON("The server.", schemaOf[docServerMetadata](d), "")},
+			answers: replies{http.StatusOK: answerJSON("The server.", schemaOf[docServerMetadata](d), "")},
 		},
 		"GET /v2/health/live": {
 			id: "getServerLive", tag: tagOIP,
-			answers: answers{http.StatusOK: answerJSON("It lives.", schemaOf[docServerLive](d), `{"live":true}`)},
+			answers: replies{http.StatusOK: answerJSON("It lives.", schemaOf[docServerLive](d), `{"live":true}`)},
 		},
 		"GET /v2/health/ready": {
 			id: "getServerReady", tag: tagOIP, text: "By the same checks as /readyz.",
-			answers:  answers{http.StatusOK: answerJSON("It is ready.", schemaOf[docServerReady](d), `{"ready":true}`)},
+			answers:  replies{http.StatusOK: answerJSON("It is ready.", schemaOf[docServerReady](d), `{"ready":true}`)},
 			problems: []job.Code{gateway.CodeUnavailable},
 		},
 		"POST /v2/repository/index": {
 			id: "getRepositoryIndex", tag: tagOIP,
 			text:    "Every version of every model that is announced. A body is not read: all of them are ready.",
-			answers: answers{http.StatusOK: answerJSON("The models.", schemaOf[[]docRepositoryModel](d), `[{"name":"digits","version":"1","state":"READY","reason":""}]`)},
+			answers: replies{http.StatusOK: answerJSON("The models.", schemaOf[[]docRepositoryModel](d), `[{"name":"digits","version":"1","state":"READY","reason":""}]`)},
 		},
 	}
 	for _, act := range []string{"load", "unload"} {
@@ -163,23 +163,23 @@ func (d *apiDoc) oipOperations() map[string]operation {
 		unknown := []job.Code{job.CodeUnknownModel}
 		all["GET "+of.path] = operation{
 			id: "getModel" + of.suffix + "Metadata", tag: tagOIP, problems: unknown,
-			answers: answers{http.StatusOK: answerJSON("The model.", schemaOf[docModelMetadata](d), "")},
+			answers: replies{http.StatusOK: answerJSON("The model.", schemaOf[docModelMetadata](d), "")},
 		}
 		all["GET "+of.path+"/ready"] = operation{
 			id: "getModel" + of.suffix + "Ready", tag: tagOIP, problems: unknown,
-			answers: answers{http.StatusOK: answerJSON("It is announced.", schemaOf[docModelReady](d), `{"name":"digits","ready":true}`)},
+			answers: replies{http.StatusOK: answerJSON("It is announced.", schemaOf[docModelReady](d), `{"name":"digits","ready":true}`)},
 		}
 		all["GET "+of.path+"/config"] = operation{
 			id: "getModel" + of.suffix + "Config", tag: tagOIP, problems: unknown,
 			text:    "What Triton's clients ask for, to learn whether a model has a batch axis, which `dims` leaves out.",
-			answers: answers{http.StatusOK: answerJSON("The configuration.", schemaOf[docModelConfig](d), "")},
+			answers: replies{http.StatusOK: answerJSON("The configuration.", schemaOf[docModelConfig](d), "")},
 		}
 		all["POST "+of.path+"/infer"] = operation{
 			id: "infer" + of.suffix, tag: tagOIP,
 			text: "Of the parameters `timeout` is the microseconds after which the answer is of no more use, `priority` is taken and without effect. " +
 				"It waits as `/v1/models/{model}/predict` does.",
 			params: append(submitParameters(), parameter("header-"+headerJSONLength)), body: d.inferBody(),
-			answers:  answers{http.StatusOK: result},
+			answers:  replies{http.StatusOK: result},
 			problems: append(askProblems(), gateway.CodeUnsupported),
 		}
 	}

@@ -92,6 +92,7 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 		&huma.Schema{Type: huma.TypeString}, "2031-01-02T15:04:05Z")
 	add("header", job.HeaderTraceParent, "W3C trace context; what is none is ignored.", &huma.Schema{Type: huma.TypeString}, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	add("header", headerJSONLength, "The length of the JSON that the body begins with, if binary data follows it.", sequence(), nil)
+	add("header", "Last-Event-ID", "The id of the last event that was got; an EventSource sends it by itself.", &huma.Schema{Type: huma.TypeString}, nil)
 	add("header", "If-None-Match", "The ETag of the answer that is there already.", &huma.Schema{Type: huma.TypeString}, nil)
 	return list
 }

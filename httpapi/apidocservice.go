@@ -30,8 +30,8 @@ func (d *apiDoc) serverOperations() map[string]operation {
 		`{"status":"unready","checks":{"nats":"out of reach","results":"ok"}}`, "Retry-After")
 	metrics := answer("The metrics, as Prometheus reads them.", plain, text, "", "Vary")
 	metrics.Content["application/openmetrics-text"] = &huma.MediaType{Schema: text}
-	file := func(text, media string, headers ...string) answers {
-		return answers{
+	file := func(text, media string, headers ...string) replies {
+		return replies{
 			http.StatusOK:          answer(text, media, &huma.Schema{Type: huma.TypeString}, "", append(headers, "ETag")...),
 			http.StatusNotModified: notModified(),
 		}
@@ -40,31 +40,31 @@ func (d *apiDoc) serverOperations() map[string]operation {
 	return map[string]operation{
 		"GET /{$}": {
 			id: "listRoutes", tag: tagService,
-			answers: answers{http.StatusOK: answerJSON("The routes.", schemaOf[docIndex](d), "")},
+			answers: replies{http.StatusOK: answerJSON("The routes.", schemaOf[docIndex](d), "")},
 		},
 		"GET /problems/{problem}": {
 			id: "explainProblem", tag: tagService, text: "The type of a problem is the path of this route.",
-			answers:  answers{http.StatusOK: answer("What it means, and what to do.", plain, text, "")},
+			answers:  replies{http.StatusOK: answer("What it means, and what to do.", plain, text, "")},
 			problems: []job.Code{codeNotFound},
 		},
 		"GET /healthz": {
 			id: "getHealth", tag: tagService,
-			answers: answers{http.StatusOK: answerJSON("The process lives.", schemaOf[docHealth](d), `{"status":"ok"}`)},
+			answers: replies{http.StatusOK: answerJSON("The process lives.", schemaOf[docHealth](d), `{"status":"ok"}`)},
 		},
 		"GET /readyz": {
 			id: "getReadiness", tag: tagService,
-			answers: answers{
+			answers: replies{
 				http.StatusOK: answerJSON("Everything behind the API answers.", schemaOf[readyView](d),
 					`{"status":"ready","checks":{"nats":"ok","results":"ok"}}`),
 				http.StatusServiceUnavailable: unready,
 			},
 		},
 		"GET /metrics": {
-			id: "getMetrics", tag: tagService, answers: answers{http.StatusOK: metrics},
+			id: "getMetrics", tag: tagService, answers: replies{http.StatusOK: metrics},
 		},
 		"GET /openapi.json": {
 			id: "getOpenAPI", tag: tagService, params: conditional,
-			answers: answers{
+			answers: replies{
 				http.StatusOK:          answerJSON("The document: OpenAPI 3.1.", &huma.Schema{Type: huma.TypeObject}, "", "ETag"),
 				http.StatusNotModified: notModified(),
 			},

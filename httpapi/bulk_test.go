@@ -87,7 +87,7 @@ func (r *rig) bulk(t testing.TB, path, body string, header ...string) bulkAnswer
 		req.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	r.api.Handler().ServeHTTP(w, req)
+	r.handler.ServeHTTP(w, req)
 	if w.Code != 200 || w.Header().Get("Content-Type") != "application/x-ndjson" {
 		t.Fatalf("status %d, %s: %s", w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
@@ -376,7 +376,7 @@ func TestBulkBackPressure(t *testing.T) {
 		start := time.Now()
 		go func() {
 			defer close(over)
-			r.api.Handler().ServeHTTP(w, req)
+			r.handler.ServeHTTP(w, req)
 		}()
 		select {
 		case <-over:
@@ -459,7 +459,7 @@ func TestBulkAtARate(t *testing.T) {
 				req := httptest.NewRequestWithContext(ctx, "POST", bulkPath, strings.NewReader(strings.Repeat(oneRow+"\n", c.lines)))
 				w := httptest.NewRecorder()
 				start := time.Now()
-				r.api.Handler().ServeHTTP(w, req)
+				r.handler.ServeHTTP(w, req)
 				took, a := time.Since(start), readBulk(t, w.Body)
 				if took < c.least || took > c.most || a.end == nil || a.end.Accepted != c.accepted || *a.end.Done != (c.accepted == c.lines) {
 					t.Fatalf("after %s: %+v", took, a.end)

@@ -97,7 +97,7 @@ func (r *rig) listenTo(t *testing.T, ctx context.Context, method, path, body str
 	l := &listener{t: t, w: &recorder{ResponseRecorder: httptest.NewRecorder()}, over: make(chan struct{})}
 	go func() {
 		defer close(l.over)
-		r.api.Handler().ServeHTTP(l.w, req)
+		r.handler.ServeHTTP(l.w, req)
 	}()
 	return l
 }
@@ -428,7 +428,7 @@ func TestEventsOverAConnection(t *testing.T) {
 func TestStreamsOutlastTheServersTimeouts(t *testing.T) {
 	const limit = 100 * time.Millisecond
 	r := newRig(t, func(c *config, _ *deps) { c.Streams.EventsHeartbeat = limit / 4 })
-	server := httptest.NewUnstartedServer(r.api.Handler())
+	server := httptest.NewUnstartedServer(r.handler)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
 	server.Start()
 	t.Cleanup(server.Close)
@@ -463,7 +463,7 @@ func TestStreamsOutlastTheServersTimeouts(t *testing.T) {
 // A client that reads neither events nor a look-up is cut off, and its places are given back.
 func TestStreamsToASlowReader(t *testing.T) {
 	r := newRig(t, func(c *config, _ *deps) { c.BodyTimeout = 100 * time.Millisecond })
-	server := httptest.NewUnstartedServer(r.api.Handler())
+	server := httptest.NewUnstartedServer(r.handler)
 	server.Config.ConnState = small
 	server.Start()
 	t.Cleanup(server.Close)
