@@ -22,6 +22,7 @@ PYTESTFLAGS ?=
 FUZZTIME ?= 20s
 VENV := .cache/models-venv
 CLIENT_VENV := .cache/client-venv
+SCHEMATHESIS_VENV := .cache/schemathesis-venv
 
 ##@ Use
 .PHONY: help run build
@@ -40,6 +41,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 
 ##@ Check
 .PHONY: test test-js test-python smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -51,6 +53,9 @@ test-python: build $(CLIENT_VENV)/ready ## Lint and test the Python client, and 
 	@cd clients/python && ../../$(CLIENT_VENV)/bin/ruff check -q . && ../../$(CLIENT_VENV)/bin/ruff format -q --check .
 	@cd clients/python && ../../$(CLIENT_VENV)/bin/mypy --no-error-summary
 	@cd clients/python && PYTHONDONTWRITEBYTECODE=1 ../../$(CLIENT_VENV)/bin/python -m pytest -q $(PYTESTFLAGS)
+
+schemathesis: build programs $(SCHEMATHESIS_VENV)/ready ## Hold bin/sheaf dev to the OpenAPI document that it serves (ARGS="--max-examples 200")
+	@scripts/schemathesis $(ARGS)
 
 smoke: build ## Start bin/sheaf dev, run the command that it prints, check the answers
 	@scripts/smoke
@@ -144,6 +149,12 @@ $(VENV)/ready: examples/models/requirements.txt | python
 	@echo "making a Python environment in $(VENV)" >&2
 	@python3 -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(SCHEMATHESIS_VENV)/ready: scripts/schemathesis.d/requirements.txt | python
+	@echo "making a Python environment in $(SCHEMATHESIS_VENV)" >&2
+	@python3 -m venv $(SCHEMATHESIS_VENV)
+	@$(SCHEMATHESIS_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(CLIENT_VENV)/ready: clients/python/requirements.txt | python

@@ -139,8 +139,16 @@ func (a *API) readAdmin(w *response, r *http.Request, into any) error {
 	return nil
 }
 
-// decodeKnown decodes one JSON value that has no unknown members.
+// decodeKnown decodes one JSON value that has no unknown members, and no null: encoding/json would pass that over.
 func decodeKnown(text []byte, into any) error {
+	if bytes.Contains(text, []byte("null")) {
+		words := json.NewDecoder(bytes.NewReader(text))
+		for word, err := words.Token(); err == nil; word, err = words.Token() {
+			if word == nil {
+				return errors.New("null is not taken: leave the member out")
+			}
+		}
+	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {

@@ -218,7 +218,7 @@ func TestDeadLettersOverHTTP(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, lines[0])
 		}
 	}
-	for _, body := range []string{`null`, ` null`, `[]`, `{"seqs":[0],"confirm":1}`, `{"seqs":[null],"confirm":1}`, `{"confirm":1}{}`, `{"lame":"bulk"}`} {
+	for _, body := range []string{`null`, ` null`, `[]`, `{"seqs":[0],"confirm":1}`, `{"seqs":[null],"confirm":1}`, `{"confirm":1}{}`, `{"lame":"bulk"}`, `{"model":null,"confirm":1}`} {
 		if status, lines := asAdmin(t, r, "POST", "/v1/admin/dead/purge", body); status != 400 && status != 422 {
 			t.Errorf("%s: %d %s", body, status, lines[0])
 		}

@@ -51,7 +51,9 @@ func (d *apiDoc) streamOperations() map[string]operation {
 	s := d.schemas
 	lookup, list := schemaOf[docLookup](d), schemaOf[docIDList](d)
 	for _, ref := range []*huma.Schema{lookup, list} {
-		s.Close(s.Registry().SchemaFromRef(ref.Ref))
+		body := s.Registry().SchemaFromRef(ref.Ref)
+		s.Close(body)
+		body.Properties["ids"].Items = jobID()
 	}
 	line := s.Put("BulkLine", &huma.Schema{
 		OneOf:       []*huma.Schema{schemaOf[docBulkAccepted](d), schemaOf[docBulkRefused](d), schemaOf[docBulkEnd](d)},
@@ -71,8 +73,7 @@ func (d *apiDoc) streamOperations() map[string]operation {
 			"stream ends. An unknown id is an event with `id` and `error`. A stream may end before, and an EventSource comes back by itself.",
 		params: parameters("header-Last-Event-ID"),
 		answers: replies{
-			http.StatusOK: answer("Server-sent events. The data of `job` is a JobOrProblem.", mediaEvents, &huma.Schema{Type: huma.TypeString},
-				"event: job\nid: 1\ndata: "+exampleQueued+"\n\nevent: end\nid: end\ndata: {}\n\n"),
+			http.StatusOK:        answer("Server-sent events. The data of `job` is a JobOrProblem.", mediaEvents, d.event(either), ""),
 			http.StatusNoContent: {Description: "To who comes back with the Last-Event-ID `end`: there is no more to come."},
 		},
 		problems: []job.Code{gateway.CodeUnavailable, gateway.CodeTooManyWaiters},
@@ -82,7 +83,7 @@ func (d *apiDoc) streamOperations() map[string]operation {
 	explode, one := true, 1
 	ofSome.params = append(parameters("header-Last-Event-ID"), &huma.Param{
 		Name: "id", In: "query", Required: true, Explode: &explode, Description: "The id of a job; as often as there are jobs.",
-		Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MinItems: &one}, Example: exampleTicket,
+		Schema: &huma.Schema{Type: huma.TypeArray, Items: jobID(), MinItems: &one}, Example: exampleTicket,
 	})
 	ofMany.id, ofMany.problems = "streamManyJobs", about
 	ofMany.body = bodyJSON("The ids.", true, list, map[string]string{"one": `{"ids":["` + exampleTicket + `"]}`})
@@ -102,6 +103,30 @@ func (d *apiDoc) streamOperations() map[string]operation {
 	}
 }
 
+// jobID is the schema of a job's id, which is opaque.
+func jobID() *huma.Schema {
+	one := 1
+	return &huma.Schema{Type: huma.TypeString, MinLength: &one}
+}
+
+// event is the schema of a server-sent event: of a job, with the data, or the one at the end.
+func (d *apiDoc) event(data *huma.Schema) *huma.Schema {
+	of := func(name string, data *huma.Schema) *huma.Schema {
+		return &huma.Schema{
+			Type: huma.TypeObject, Required: []string{"event", "id", "data"},
+			Properties: map[string]*huma.Schema{
+				"event": {Type: huma.TypeString, Enum: []any{name}}, "id": {Type: huma.TypeString},
+				"data": {Type: huma.TypeString, Description: "JSON.", Extensions: map[string]any{"contentMediaType": job.ContentTypeJSON, "contentSchema": data}},
+			},
+		}
+	}
+	none := 0
+	return &huma.Schema{OneOf: []*huma.Schema{
+		d.schemas.Put("JobEvent", of("job", data)),
+		d.schemas.Put("EndEvent", of("end", &huma.Schema{Type: huma.TypeObject, MaxProperties: &none})),
+	}}
+}
+
 // bulk documents the bulk route, whose answer consists of lines of the schema.
 func (d *apiDoc) bulk(line *huma.Schema) operation {
 	row := `{"id":"a","input":` + exampleRow + `}` + "\n"
@@ -112,8 +137,8 @@ func (d *apiDoc) bulk(line *huma.Schema) operation {
 			"so that the whole body may be sent again.",
 		params: parameters("query-lane", "header-"+headerKey, "header-"+job.HeaderDeadline, "header-"+job.HeaderTraceParent),
 		body: &huma.RequestBody{
-			Description: "One JSON document a line.", Required: true,
-			Content: map[string]*huma.MediaType{mediaLines: {Schema: openapi.Ref("JobRequest"), Example: row}},
+			Description: "One JSON document a line.",
+			Content:     map[string]*huma.MediaType{mediaLines: {Schema: openapi.Ref("JobRequest"), Example: row}},
 		},
 		answers: replies{http.StatusOK: answer("A line for each line, and one at the end.", mediaLines, line,
 			`{"index":0,"id":"`+exampleTicket+`","status":"queued","request_id":"a"}`+"\n"+`{"done":true,"accepted":1,"refused":0}`+"\n")},

@@ -14,11 +14,10 @@ import (
 // test holds that they are true.
 
 type docInputTensor struct {
-	Name       string         `json:"name" minLength:"1" doc:"Of the input, as the model has it." example:"x"`
-	Datatype   docDatatype    `json:"datatype"`
-	Shape      []docDimension `json:"shape" maxItems:"8" doc:"With the batch axis first, if the model has one." example:"[1,64]"`
-	Data       docValue       `json:"data"`
-	Parameters map[string]any `json:"parameters,omitempty" doc:"Ignored."`
+	Name     string         `json:"name" minLength:"1" doc:"Of the input, as the model has it." example:"x"`
+	Datatype docDatatype    `json:"datatype"`
+	Shape    []docDimension `json:"shape" maxItems:"8" doc:"With the batch axis first, if the model has one." example:"[1,64]"`
+	Data     docValue       `json:"data"`
 }
 
 type docTensor struct {
@@ -29,8 +28,7 @@ type docTensor struct {
 }
 
 type docWantedOutput struct {
-	Name       string         `json:"name" minLength:"1" doc:"Of the output, as the model has it." example:"probabilities"`
-	Parameters map[string]any `json:"parameters,omitempty" doc:"Ignored."`
+	Name string `json:"name" minLength:"1" doc:"Of the output, as the model has it." example:"probabilities"`
 }
 
 type docJobRequest struct {

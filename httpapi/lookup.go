@@ -1,12 +1,10 @@
 package httpapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/sheafml/sheaf/gateway"
@@ -27,13 +25,7 @@ func (a *API) readIDs(w *response, r *http.Request, most int) (*idList, error) {
 	}
 	defer release()
 	var list idList
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	err = dec.Decode(&list)
-	if err == nil && !errors.Is(dec.Decode(&struct{}{}), io.EOF) {
-		err = errors.New("there is more behind the object")
-	}
-	if err != nil {
+	if err := decodeKnown(body, &list); err != nil {
 		return nil, &gateway.Problem{Code: job.CodeMalformed, Cause: err, Detail: `expected {"ids": ["…"]} with the ids of jobs, and nothing else that the route does not know`}
 	}
 	return &list, checkIDs(list.IDs, most)
@@ -45,6 +37,9 @@ func checkIDs(ids []string, most int) error {
 		return job.Invalidf("ids", "expected the id of at least one job")
 	case len(ids) > most:
 		return &gateway.Problem{Code: job.CodeTooLarge, Field: "ids", Detail: fmt.Sprintf("expected the ids of at most %d jobs, got %d", most, len(ids))}
+	}
+	if i := slices.Index(ids, ""); i >= 0 {
+		return job.Invalidf(fmt.Sprintf("ids[%d]", i), "expected the id of a job, got nothing")
 	}
 	return nil
 }

@@ -107,6 +107,8 @@ func TestLookupRefuses(t *testing.T) {
 		r.call(t, "POST", path, `{"ids":["a"],"output":false}`).problem(t, 400, "malformed")
 		r.call(t, "POST", path, `{"ids":["a"]} x`).problem(t, 400, "malformed")
 		r.call(t, "POST", path, `{"ids":[1]}`).problem(t, 400, "malformed")
+		r.call(t, "POST", path, `{"ids":[null]}`).problem(t, 400, "malformed")
+		r.call(t, "POST", path, `{"ids":["a",""]}`).problem(t, 422, "invalid")
 		r.call(t, "POST", path, `{"ids":["a"]}`, "Content-Type", "text/plain").problem(t, 415, "unsupported-media-type")
 		r.call(t, "DELETE", path, "").problem(t, 405, "method-not-allowed")
 	}
