@@ -40,8 +40,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test test-js test-python smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
-.PHONY: test test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-js test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
