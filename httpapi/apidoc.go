@@ -37,7 +37,7 @@ type replies map[int]*huma.Response
 // operations are those of all routes that there may be, by method and path.
 func (d *apiDoc) operations() map[string]operation {
 	all := make(map[string]operation)
-	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.streamOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
+	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.streamOperations(), d.webhookOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
 		maps.Copy(all, some)
 	}
 	return all
@@ -68,7 +68,7 @@ func (a *API) document(table []route) (*huma.OpenAPI, []*huma.Operation) {
 				Description: "An API key (`sheaf key create`), or a token of the issuer that the server trusts. The roles of a requirement are the scopes that it needs.",
 			}},
 		},
-		Tags: docTags(),
+		Tags: docTags(), Webhooks: d.webhooks(),
 	}
 	list := make([]*huma.Operation, len(table))
 	for i := range table {

@@ -51,9 +51,9 @@ func jobLinks() map[string]*huma.Link {
 	}
 }
 
-// jobBody is the body of a route that submits.
-func (d *apiDoc) jobBody() *huma.RequestBody {
-	return bodyJSON("The inputs.", true, schemaOf[docJobRequest](d), map[string]string{
+// jobBody is the body of a route that submits, of the schema.
+func jobBody(schema *huma.Schema) *huma.RequestBody {
+	return bodyJSON("The inputs.", true, schema, map[string]string{
 		"row":    `{"input":` + exampleRow + `}`,
 		"tensor": `{"inputs":[{"name":"x","shape":[1,64],"datatype":"FP32","data":` + exampleRow + `}],"outputs":[{"name":"probabilities"}],"id":"7"}`,
 	})
@@ -70,7 +70,7 @@ func (d *apiDoc) jobOperations() map[string]operation {
 		id: "submitJob", tag: tagJobs,
 		text: "Accepted is what the queue has acknowledged, and not before. Without `Prefer: wait=N` the answer comes at once. " +
 			"With an Idempotency-Key it is safe to send it again, for example after a broken connection.",
-		params: submitParameters(), body: d.jobBody(),
+		params: submitParameters(), body: jobBody(schemaOf[docJobRequest](d)),
 		answers:  replies{http.StatusAccepted: accepted, http.StatusOK: done},
 		problems: submitProblems(),
 	}
@@ -79,7 +79,7 @@ func (d *apiDoc) jobOperations() map[string]operation {
 		text: "The answer is the data of the model's first output, or of the one that the model names, nested by its shape. A single row as " +
 			"input is a single row as answer. The server waits 30 s unless it is set otherwise, or `Prefer: wait=N` says so; after that it " +
 			"answers 504 and the job goes on, under `Location`.",
-		params: submitParameters(), body: d.jobBody(),
+		params: submitParameters(), body: jobBody(d.predictRequest()),
 		answers: replies{http.StatusOK: answerJSON("The prediction.", schemaOf[docPrediction](d),
 			`{"prediction":[0.25,0.75],"id":"`+exampleTicket+`","model":"digits","model_version":"1",`+exampleTimings+`}`,
 			"Location", "Preference-Applied")},

@@ -19,16 +19,18 @@ Answers may gain members, and requests optional ones, within ` + "`/v1`" + `: ig
 
 // Tags of operations.
 const (
-	tagJobs    = "Jobs"
-	tagModels  = "Models"
-	tagOIP     = "Open Inference Protocol"
-	tagAdmin   = "Administration"
-	tagService = "Service"
+	tagJobs     = "Jobs"
+	tagWebhooks = "Webhooks"
+	tagModels   = "Models"
+	tagOIP      = "Open Inference Protocol"
+	tagAdmin    = "Administration"
+	tagService  = "Service"
 )
 
 func docTags() []*huma.Tag {
 	return []*huma.Tag{
 		{Name: tagJobs, Description: "Submit jobs, see them, cancel them."},
+		{Name: tagWebhooks, Description: "Be told when a job is finished: a job may name a URL, its webhook."},
 		{Name: tagModels, Description: "What can be asked, and of whom."},
 		{Name: tagOIP, Description: "The protocol of KServe and Triton over REST, with binary tensor data, so that their clients work unchanged. What is inferred is a job like any other."},
 		{Name: tagAdmin, Description: "The queue, and the jobs that could not be served. For callers with the scope admin."},

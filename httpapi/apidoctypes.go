@@ -38,6 +38,7 @@ type docJobRequest struct {
 	Parameters   map[string]docParameter `json:"parameters,omitempty" doc:"They travel with the job; jobs share a batch only if theirs agree."`
 	ID           string                  `json:"id,omitempty" doc:"The client's own name for the request. It travels with the job."`
 	Lane         docLane                 `json:"lane,omitempty"`
+	Webhook      string                  `json:"webhook,omitempty" format:"uri" doc:"A URL that is told when the job is finished." example:"https://app.example.com/hooks/sheaf"`
 	ModelName    string                  `json:"model_name,omitempty" doc:"If given, the same as in the path."`
 	ModelVersion string                  `json:"model_version,omitempty" doc:"A version of the model; if the path has one, the same."`
 }
@@ -53,6 +54,7 @@ type docJob struct {
 	Position   int         `json:"position,omitempty" minimum:"0" doc:"How many are before it in the queue."`
 	ETA        int         `json:"eta_ms,omitempty" minimum:"0" doc:"When it may be finished, in milliseconds from now: an estimate."`
 	Outputs    []docTensor `json:"outputs,omitempty" doc:"Of a job that has succeeded."`
+	Omitted    bool        `json:"outputs_omitted,omitempty" doc:"Of what a webhook is sent: the outputs are too large for that."`
 	Error      *docProblem `json:"error,omitempty" doc:"Of a job that has not."`
 	Timings    *docTimings `json:"timings,omitempty"`
 }
