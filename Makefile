@@ -46,7 +46,7 @@ test: deps ## Run all tests, against a real redis-server and nats-server among o
 
 test-js: build node clients/js/node_modules/.package-lock.json ## Check the types of the JavaScript client, and test it against bin/sheaf dev, in Node and in Chromium
 	@scripts/install-programs chromium
-	@cd clients/js && node_modules/.bin/tsc && node --test --test-timeout=120000 --test-reporter=spec test/*.test.js
+	@cd clients/js && node_modules/.bin/tsc && node --test --test-timeout=300000 --test-reporter=spec test/*.test.js
 
 test-python: build $(CLIENT_VENV)/ready ## Lint and test the Python client, and Triton's clients, against bin/sheaf dev (PYTESTFLAGS="-k bulk")
 	@cd clients/python && ../../$(CLIENT_VENV)/bin/ruff check -q . && ../../$(CLIENT_VENV)/bin/ruff format -q --check .

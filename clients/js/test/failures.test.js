@@ -1,5 +1,6 @@
 // What the real server cannot be brought to: answers that break, servers that refuse and then do not.
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { Sheaf, SheafError, TimeoutError } from '../src/index.js';
 import { cut, event, fake, lines, ok, problem, reset, silence, stall, status } from './fake.js';
@@ -110,6 +111,18 @@ for (const [name, slow] of Object.entries({ silence, stall })) {
     assert.equal(server.seen.length, 1);
   });
 }
+
+test('nothing is left on a signal that lives on', async (t) => {
+  const { signal } = new AbortController();
+  const server = await fake(t, busy, good, status(202, queued), ok(done), lines({ index: 0, id: 'j' }, { done: true }), lines(event(1, done)));
+  const sheaf = new Sheaf({ url: server.url });
+  await sheaf.predict('m', [1], { signal });
+  await (await sheaf.submit('m', [1], { signal })).wait({ signal });
+  await collect(sheaf.bulk('m', [[1]], { signal }));
+  await collect(sheaf.events(done.id, { signal }));
+  assert.equal(getEventListeners(signal, 'abort').length, 0);
+  assert.equal(server.seen.length, 6);
+});
 
 test('an abort ends a pause', async (t) => {
   const leave = new AbortController();
@@ -250,6 +263,12 @@ test('look-up asks for the rest', async (t) => {
   assert.deepEqual(server.seen.map(({ json }) => json()), [{ ids: ['a', 'b', 'c'], outputs: false }, { ids: ['c'], outputs: false }]);
 });
 
+test('look-up goes on for as long as it gets on', async (t) => {
+  const ids = ['a', 'b', 'c', 'd'];
+  const server = await fake(t, ...ids.map((id) => cut({ id, status: 'queued' })));
+  assert.equal((await collect(new Sheaf({ url: server.url, retries: 1 }).lookup(ids))).length, 4);
+});
+
 test('events connect again', async (t) => {
   const job = (id, status, position) => ({ id, status, position });
   const first = cut('retry: 1\n\n: hello\n\n', event(1, job('a', 'queued', 3)), event(2, job('b', 'succeeded')));
@@ -272,16 +291,17 @@ test('events give up where nothing comes', async (t) => {
 
 test('last known answers make room, and are not what callers made of them', async (t) => {
   const answer = (n) => ok({ prediction: [n] });
-  const server = await fake(t, answer(1), answer(2), answer(3), ...Array(9).fill(problem(500, 'internal')));
+  const server = await fake(t, answer(1), answer(2), answer(4), answer(3), ...Array(9).fill(problem(500, 'internal')));
   const sheaf = new Sheaf({ url: server.url, lastKnownSize: 2 });
   const ask = (input) => sheaf.predict('m', input, { lastKnown: true, fallback: 'none' });
   const mine = await ask([1]);
   mine[0] = 'changed';
   await ask([2]);
+  await ask([1]); // once more, so that the other is older
   await ask([3]);
-  assert.deepEqual([await ask([1]), await ask([2]), await ask([3])], ['none', [2], [3]]);
-  (await ask([2]))[0] = 'changed';
-  assert.deepEqual(await ask([2]), [2]);
+  assert.deepEqual([await ask([2]), await ask([1]), await ask([3])], ['none', [4], [3]]);
+  (await ask([1]))[0] = 'changed';
+  assert.deepEqual(await ask([1]), [4]);
 });
 
 test('wrong settings and inputs are told at once', async () => {

@@ -1,7 +1,9 @@
 // The client against a running server.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
-import { Sheaf, SheafError, TimeoutError } from '../src/index.js';
+import { Sheaf, SheafError, TimeoutError, verifyWebhook } from '../src/index.js';
 import { argMax, digit, startSheaf } from './sheaf.js';
 
 const stuck = [100_000, 5]; // takes far longer than any test
@@ -215,6 +217,30 @@ describe('sheaf dev', () => {
     for await (const { status } of sheaf.events([quick, ...many])) states.push(status);
     assert.deepEqual(states.sort(), ['succeeded', ...many.map(() => 'unknown')]);
     for await (const { status } of sheaf.events(quick.id)) assert.equal(status, 'succeeded');
+  });
+
+  test('webhooks', async (t) => {
+    const told = new Map();
+    let arrived = () => {};
+    const receiver = createServer(async (request, response) => {
+      let body = '';
+      for await (const text of request.setEncoding('utf8')) body += text;
+      response.end();
+      told.set(JSON.parse(body).data.id, { headers: request.headers, body });
+      arrived();
+    }).listen(0, '127.0.0.1');
+    await once(receiver, 'listening');
+    t.after(() => receiver.close());
+    const webhook = `http://127.0.0.1:${receiver.address().port}/`;
+    const { secret } = await (await fetch(`${server.url}/v1/webhooks/secret`)).json();
+    for (const [model, input, type] of [['digits', digit, 'job.succeeded'], ['lookup', [99], 'job.failed']]) {
+      const job = await sheaf.submit(model, input, { webhook });
+      while (!told.has(job.id)) await new Promise((resolve) => (arrived = resolve));
+      const { headers, body } = told.get(job.id);
+      const event = await verifyWebhook(secret, headers, body);
+      assert.deepEqual([event.type, event.data.id, event.id], [type, job.id, headers['webhook-id']]);
+      await assert.rejects(verifyWebhook(secret, headers, body.replace('id', 'Id')), { code: 'webhook' });
+    }
   });
 
   test('events that are left', async () => {
