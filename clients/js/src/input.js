@@ -52,7 +52,8 @@ export function members(input) {
  */
 function tensor(value, name) {
   const t = /** @type {Tensor} */ (/** @type {unknown} */ (isRecord(value) ? value : { data: value }));
-  const datatype = t.datatype ?? (isTyped(t.data) ? datatypes[t.data.constructor.name] : undefined);
+  // The tag is the same for subclasses, of which Node's Buffer is one.
+  const datatype = t.datatype ?? (isTyped(t.data) ? datatypes[t.data[Symbol.toStringTag]] : undefined);
   const called = t.name ?? name;
   if (!called || !datatype || t.data === undefined) {
     throw new TypeError(`input ${called}: expected a typed array, or {datatype, shape, data}`);
