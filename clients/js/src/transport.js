@@ -27,6 +27,7 @@ export class Transport {
   constructor({ url, apiKey, timeout = 30_000, retries = 3, fetch }) {
     const base = new URL(String(url), globalThis.location?.href);
     if (!/^https?:$/.test(base.protocol) || base.search || base.hash) throw new TypeError(`expected the URL of a server, got ${url}`);
+    if (base.username || base.password) throw new TypeError('expected a URL without a user or a password, which fetch does not send: use apiKey');
     if (!(timeout > 0) || !(retries >= 0)) throw new RangeError('expected a timeout above 0, and retries of 0 or more');
     this.#url = base.href.replace(/\/+$/, '');
     this.#apiKey = apiKey;

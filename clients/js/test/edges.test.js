@@ -15,3 +15,9 @@ test("subclasses of typed arrays are typed arrays, Node's Buffer too", async (t)
     { data: [3], name: 'b', datatype: 'FP32', shape: [1] },
   ]);
 });
+
+test('a URL with credentials is told at once, and not with them', () => {
+  for (const url of ['http://user:hush@127.0.0.1:9', 'http://:hush@127.0.0.1:9', new URL('http://hush@127.0.0.1:9')]) {
+    assert.throws(() => new Sheaf({ url }), (error) => error instanceof TypeError && /apiKey/.test(error.message) && !/hush/.test(error.message));
+  }
+});
