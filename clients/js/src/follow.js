@@ -62,6 +62,7 @@ export async function* events(transport, ids, { timeout = Infinity, signal }) {
   const known = new Map();
   const stream = new EventParser();
   const timer = new Timer(timeout, signal);
+  timer.patient = timeout < Infinity; // the jobs outlive a server that is started again
   try {
     for (let attempt = 0; waiting.size; attempt++) {
       const started = performance.now();

@@ -8,7 +8,7 @@ export interface Options {
   apiKey?: string | (() => string | Promise<string>);
   /** How long a call may take in all, attempts and pauses included. Default 30,000. */
   timeout?: Duration;
-  /** How often a request is sent again if that may help. Default 3. */
+  /** How often a request is sent again if that may help. Default 3. With a timeout, wait and events go on until it is over, unless this is 0. */
   retries?: number;
   /** Takes the place of the global fetch. */
   fetch?: typeof fetch;

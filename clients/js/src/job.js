@@ -62,6 +62,7 @@ export class Job {
   async wait({ timeout = Infinity, signal } = {}) {
     if (this.finished) return this;
     const timer = new Timer(timeout, signal, this.id);
+    timer.patient = timeout < Infinity; // the job outlives a server that is started again
     try {
       for (;;) {
         const left = timer.left();

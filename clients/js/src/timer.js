@@ -5,6 +5,8 @@ const longest = 2 ** 31 - 1; // that setTimeout takes
 /** The time that an operation has, and the caller's signal. It has to be ended. */
 export class Timer {
   #end;
+  /** Whether a server that is away is waited for until then, however many attempts that takes. */
+  patient = false;
   #controller = new AbortController();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timeout;

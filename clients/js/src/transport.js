@@ -102,7 +102,7 @@ export class Transport {
    */
   async pause(error, attempt, timer, once = false) {
     if (!(error instanceof SheafError) || timer.signal.aborted) throw error;
-    if (!(mayPass(error) && (!once || wasRefused(error))) || attempt >= this.retries) throw error;
+    if (!(mayPass(error) && (!once || wasRefused(error))) || (attempt >= this.retries && !(timer.patient && this.retries))) throw error;
     const ms = Math.min(longestPause, firstPause * 2 ** attempt) * Math.random() + (error.retryAfter ?? 0);
     if (ms >= timer.left()) throw error;
     await timer.sleep(ms);
