@@ -148,7 +148,7 @@ var problemTypes = [...]problemType{
 	{
 		gateway.CodeKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another request",
 		"A request with an Idempotency-Key that was used before is the same job, so it has to ask for the same: model, version, " +
-			"inputs, outputs and parameters. Send another request under a key of its own.",
+			"inputs, outputs, parameters and webhook. Send another request under a key of its own.",
 	},
 	{
 		gateway.CodeUnsupported, http.StatusBadRequest, "The server does not do this",
