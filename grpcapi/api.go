@@ -22,12 +22,13 @@ import (
 	"github.com/sheafml/sheaf/model"
 )
 
-// Jobs submits, looks up and cancels jobs, and knows the models; a *gateway.Gateway does.
-type Jobs interface {
+// jobs submits, looks up and cancels jobs, and knows the models; a *gateway.Gateway does.
+type jobs interface {
 	Submit(ctx context.Context, s *gateway.Submission, wait time.Duration) (v *gateway.Job, waited bool, err error)
 	Ask(ctx context.Context, s *gateway.Submission, wait time.Duration) (*gateway.Job, error)
 	Refused(err error)
 	Find(ctx context.Context, scope string, t job.Ticket, wait time.Duration) (*gateway.Job, error)
+	Watch(scope string, tickets []job.Ticket) (*gateway.Watch, error)
 	Foresee(ctx context.Context, v *gateway.Job)
 	Cancel(ctx context.Context, scope string, t job.Ticket) (*gateway.Job, error)
 	ModelFor(ctx context.Context, name, version string) (model.Info, error)
@@ -39,7 +40,7 @@ type Jobs interface {
 
 // Deps is what an API stands on. Jobs is needed.
 type Deps struct {
-	Jobs Jobs
+	Jobs *gateway.Gateway
 	// Auth says who is calling. Nil: whoever calls may do everything.
 	Auth Authenticator
 	// Logger gets calls at debug level and faults at error level. Nil is silent.
@@ -52,7 +53,7 @@ type Deps struct {
 type API struct {
 	cfg     Config
 	deps    Deps
-	jobs    Jobs
+	jobs    jobs // deps.Jobs
 	log     *slog.Logger
 	metrics *metrics
 	scopes  map[string]auth.Scope // by full name of the method
@@ -60,6 +61,7 @@ type API struct {
 	server  *grpc.Server
 	closing chan struct{} // closed when the server is going down
 	close   func()
+	bulks   chan struct{} // one for each BulkSubmit
 }
 
 // New returns an API that serves nothing until Serve.
@@ -71,12 +73,17 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gRPC API settings: %w", err)
 	}
+	return newAPI(cfg, deps, deps.Jobs)
+}
+
+// newAPI is New; of the gateway only bulk submits are made past jobs.
+func newAPI(cfg Config, deps Deps, jobs jobs) (_ *API, err error) {
 	cfg.Limits.MaxBytes = cfg.MaxMessageBytes
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, scopes: make(map[string]auth.Scope), single: make(map[string]bool), closing: make(chan struct{}),
+		cfg: cfg, deps: deps, jobs: jobs, log: deps.Logger, scopes: make(map[string]auth.Scope), single: make(map[string]bool), closing: make(chan struct{}), bulks: make(chan struct{}, cfg.MaxBulkStreams),
 	}
 	a.close = sync.OnceFunc(func() { close(a.closing) })
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {

@@ -63,6 +63,7 @@ type callStream struct {
 	api     *API
 	method  string
 	checked time.Time // when the caller was asked for; of who reads the stream
+	idle    *idle
 }
 
 // Context implements grpc.ServerStream.
@@ -73,7 +74,17 @@ func (s *callStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
+	s.idle.move()
 	return s.stillAllowed()
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s *callStream) SendMsg(m any) error {
+	if err := s.ServerStream.SendMsg(m); err != nil {
+		return err
+	}
+	s.idle.move()
+	return nil
 }
 
 // stillAllowed asks once more whether the caller may call, if that was CallerInterval ago: its key may have been revoked

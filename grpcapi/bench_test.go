@@ -78,7 +78,9 @@ func BenchmarkSubmit(b *testing.B) {
 // connected is a rig whose jobs are answered at once.
 func connected(b *testing.B) *rig {
 	b.Helper()
-	return newRig(b, func(s *settings) { s.deps.Jobs = &instant{models: catalog()} })
+	return newRig(b, func(s *settings) {
+		s.wrap = func(grpcapi.Jobs) grpcapi.Jobs { return &instant{models: catalog()} }
+	})
 }
 
 // BenchmarkCall measures calls over a connection in memory, client and server together, many at the same time.
@@ -108,7 +110,7 @@ func BenchmarkCall(b *testing.B) {
 
 // BenchmarkBulkSubmit measures a job of a stream, client and server together.
 func BenchmarkBulkSubmit(b *testing.B) {
-	r := connected(b)
+	r := newRig(b, nil)
 	s := r.open(context.Background(), b, bulkMethod)
 	b.ReportAllocs()
 	q, n := &sheafpb.SubmitRequest{Request: digits(1)}, 0

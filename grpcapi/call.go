@@ -32,7 +32,8 @@ func (a *API) interceptUnary(ctx context.Context, q any, info *grpc.UnaryServerI
 
 // interceptStream is what every stream goes through.
 func (a *API) interceptStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	end := a.metrics.begin(info.FullMethod, true)
+	end, idle := a.metrics.begin(info.FullMethod, true), idleOf(s.Context())
+	defer idle.stop()
 	defer func() {
 		if v := recover(); v != nil {
 			err = a.panicked(s.Context(), info.FullMethod, v)
@@ -43,7 +44,7 @@ func (a *API) interceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	return next(srv, &callStream{ServerStream: s, ctx: ctx, api: a, method: info.FullMethod, checked: time.Now()})
+	return next(srv, &callStream{ServerStream: s, ctx: ctx, api: a, method: info.FullMethod, checked: time.Now(), idle: idle})
 }
 
 // finish makes a status of a call's error, and logs what is ours to look at.

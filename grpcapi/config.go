@@ -25,8 +25,15 @@ type Config struct {
 	RetryAfterMax time.Duration
 	// MaxConcurrentStreams bounds the calls of one connection; those beyond wait in the client.
 	MaxConcurrentStreams int
-	// MaxInHand bounds the requests of one stream that are worked on at the same time; those beyond wait in the client.
+	// MaxInHand bounds the requests of one ModelStreamInfer that are worked on at the same time; those beyond wait in the
+	// client.
 	MaxInHand int
+	// MaxBulkStreams bounds the streams of BulkSubmit at a time; those beyond are refused.
+	MaxBulkStreams int
+	// BulkPatience is how long a BulkSubmit waits for a queue that takes nothing, and for its caller's rate.
+	BulkPatience time.Duration
+	// StreamIdle is for how long a client that streams may send nothing and read nothing while nothing is in hand.
+	StreamIdle time.Duration
 	// MessageTimeout bounds how long a client may take to send the one message of a call.
 	MessageTimeout time.Duration
 	// ConnectionTimeout bounds how long a client may take over its handshakes.
@@ -60,6 +67,9 @@ func DefaultConfig() Config {
 		RetryAfterMax:        time.Minute,
 		MaxConcurrentStreams: 1000,
 		MaxInHand:            256,
+		MaxBulkStreams:       256,
+		BulkPatience:         30 * time.Second,
+		StreamIdle:           5 * time.Minute,
 		MessageTimeout:       30 * time.Second,
 		ConnectionTimeout:    10 * time.Second,
 		KeepaliveTime:        time.Minute,
@@ -81,6 +91,8 @@ func (c *Config) Validate() error {
 	}{
 		{"InferTimeout", c.InferTimeout},
 		{"RetryAfter", c.RetryAfter},
+		{"BulkPatience", c.BulkPatience},
+		{"StreamIdle", c.StreamIdle},
 		{"MessageTimeout", c.MessageTimeout},
 		{"ConnectionTimeout", c.ConnectionTimeout},
 		{"KeepaliveTime", c.KeepaliveTime},
@@ -102,6 +114,7 @@ func (c *Config) Validate() error {
 		{"MaxMessageBytes", c.MaxMessageBytes, 1 << 30},
 		{"MaxConcurrentStreams", c.MaxConcurrentStreams, 1 << 20},
 		{"MaxInHand", c.MaxInHand, 1 << 16},
+		{"MaxBulkStreams", c.MaxBulkStreams, 1 << 16},
 	} {
 		if f.value < 1 || f.value > f.most {
 			errs = append(errs, fmt.Errorf("%s is %d: expected 1 to %d", f.name, f.value, f.most))

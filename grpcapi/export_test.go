@@ -9,6 +9,12 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
+// Jobs is what an API needs of a gateway, but for bulk submits.
+type Jobs interface{ jobs }
+
+// NewWith is New with something else in the gateway's place.
+func NewWith(cfg Config, deps Deps, j Jobs) (*API, error) { return newAPI(cfg, deps, j) }
+
 // InferBytes answers a ModelInferRequest as it comes over the wire with a ModelInferResponse as it goes, without the
 // connection between.
 func (a *API) InferBytes(ctx context.Context, body []byte) ([]byte, codes.Code) {

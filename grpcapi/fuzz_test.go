@@ -59,7 +59,7 @@ func (i *instant) ModelFor(_ context.Context, name, version string) (model.Info,
 // offline returns an API that nobody connects to.
 func offline(tb testing.TB) *grpcapi.API {
 	tb.Helper()
-	api, err := grpcapi.New(grpcapi.DefaultConfig(), grpcapi.Deps{Jobs: &instant{models: catalog()}})
+	api, err := grpcapi.NewWith(grpcapi.DefaultConfig(), grpcapi.Deps{}, &instant{models: catalog()})
 	if err != nil {
 		tb.Fatal(err)
 	}

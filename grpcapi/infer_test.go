@@ -457,7 +457,7 @@ func TestStatusCodes(t *testing.T) {
 			w := &wrapped{ask: func(context.Context, *gateway.Submission) (*gateway.Job, error) {
 				return nil, &gateway.Problem{Code: c.code, Field: "here", Detail: "because", Busy: c.busy, After: after, Cause: errors.New("secret")}
 			}}
-			r := newRig(t, func(s *settings) { s.deps.Jobs = w })
+			r := newRig(t, func(s *settings) { s.wrap = w.around })
 			_, err := r.infer(t, digits(1))
 			p := problemOf(t, err).want(t, c.want, string(c.code))
 			if p.message != "here: because" || p.reason.GetReason() != strings.ToUpper(strings.ReplaceAll(string(c.code), "-", "_")) {

@@ -104,6 +104,23 @@ func TestSubmitKey(t *testing.T) {
 	problemOf(t, err).want(t, codes.AlreadyExists, "key-reused")
 }
 
+// anywhere lets every webhook be called.
+type anywhere struct{}
+
+func (anywhere) Check(string, string) error                     { return nil }
+func (anywhere) Secret(context.Context, string) (string, error) { return "", nil }
+
+func TestSubmitWebhook(t *testing.T) {
+	r := newRig(t, func(s *settings) { s.gate.Webhooks = anywhere{} })
+	const url = "https://example.com/done"
+	if _, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1), Webhook: url}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.queue.last(t).job.Webhook; got != url {
+		t.Errorf("the job's webhook is %q", got)
+	}
+}
+
 func TestSubmitRefuses(t *testing.T) {
 	r := newRig(t, nil)
 	for _, c := range []struct {
@@ -119,6 +136,7 @@ func TestSubmitRefuses(t *testing.T) {
 		{"impossible deadline", &sheafpb.SubmitRequest{Request: digits(1), Deadline: &timestamppb.Timestamp{Nanos: -1}}, codes.InvalidArgument, "malformed", "deadline"},
 		{"key", &sheafpb.SubmitRequest{Request: digits(1), IdempotencyKey: "ä"}, codes.InvalidArgument, "malformed", "idempotency_key"},
 		{"negative wait", &sheafpb.SubmitRequest{Request: digits(1), Wait: durationpb.New(-1)}, codes.InvalidArgument, "malformed", "wait"},
+		{"webhook", &sheafpb.SubmitRequest{Request: digits(1), Webhook: "https://example.com"}, codes.InvalidArgument, "invalid", "webhook"},
 		{"model", &sheafpb.SubmitRequest{Request: &inferencepb.ModelInferRequest{ModelName: "none"}}, codes.NotFound, "unknown-model", "model"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -395,7 +395,7 @@ func TestPanic(t *testing.T) {
 	var log strings.Builder
 	w := &wrapped{ask: func(context.Context, *gateway.Submission) (*gateway.Job, error) { panic("at the disco") }}
 	r := newRig(t, func(s *settings) {
-		s.deps.Jobs = w
+		s.wrap = w.around
 		s.deps.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
 	})
 	_, err := r.infer(t, digits(1))

@@ -18,7 +18,7 @@ import (
 // and end soon once the context has ended.
 //
 // When the server goes down what has been read is answered, and the stream ends as unavailable.
-func (a *API) pipeline(ctx context.Context, s grpc.ServerStream, handle func(i uint64, body []byte) any) error {
+func (a *API) pipeline(ctx context.Context, s *callStream, handle func(i uint64, body []byte) any) error {
 	answers := make(chan chan any, a.cfg.MaxInHand-1) // in the order of the messages; one more is in the hand of the loop below
 	broken := make(chan error, 1)
 	var crew crew
@@ -37,7 +37,11 @@ func (a *API) pipeline(ctx context.Context, s grpc.ServerStream, handle func(i u
 		case <-ctx.Done():
 			return false
 		}
-		return crew.work(func() { answer <- handle(i, f.b) })
+		s.idle.begin()
+		return crew.work(func() {
+			defer s.idle.end()
+			answer <- handle(i, f.b)
+		})
 	}
 	// The reader is not waited for: only the end of the call ends its RecvMsg.
 	go func() {
@@ -54,6 +58,8 @@ func (a *API) pipeline(ctx context.Context, s grpc.ServerStream, handle func(i u
 			if err := s.SendMsg(<-answer); err != nil {
 				return err
 			}
+		case <-s.idle.over:
+			return s.idle.problem()
 		case <-a.closing:
 			return a.drain(s, answers)
 		}

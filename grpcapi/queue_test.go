@@ -20,6 +20,7 @@ type memQueue struct {
 	listeners map[int]func([]job.ID)
 	room      int             // messages that it takes; negative: any number
 	refused   int             // for lack of room
+	sheaves   []int           // how many jobs were to be published together
 	tried     map[string]bool // by RequestID
 
 	publishErr error
@@ -66,9 +67,22 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 	return t, false, nil
 }
 
-func (q *memQueue) PublishSheaf(context.Context, []*job.Job) ([]job.Ticket, error) {
-	panic("the API submits one by one")
+// PublishSheaf publishes while there is room.
+func (q *memQueue) PublishSheaf(ctx context.Context, jobs []*job.Job) (tickets []job.Ticket, err error) {
+	q.mu.Lock()
+	q.sheaves = append(q.sheaves, len(jobs))
+	q.mu.Unlock()
+	for _, j := range jobs {
+		t, _, err := q.Publish(ctx, j)
+		if err != nil {
+			return tickets, err
+		}
+		tickets = append(tickets, t)
+	}
+	return tickets, nil
 }
+
+func (q *memQueue) QueueWebhooks(context.Context, []queue.Webhook) []error { return nil }
 
 func (q *memQueue) Load(context.Context, job.Lane, string, string) (queue.Load, error) {
 	return queue.Load{}, nil

@@ -46,6 +46,7 @@ type settings struct {
 	deps grpcapi.Deps
 	jobs gateway.Config
 	gate gateway.Deps
+	wrap func(grpcapi.Jobs) grpcapi.Jobs // puts something in the gateway's place
 	// client is the client's side of TLS; nil: plain text.
 	client *tls.Config
 	dial   []grpc.DialOption // more of them
@@ -76,12 +77,13 @@ func newRig(t testing.TB, change func(*settings)) *rig {
 	if r.gateway, err = gateway.New(s.jobs, s.gate); err != nil {
 		t.Fatal(err)
 	}
-	if s.deps.Jobs == nil {
-		s.deps.Jobs = r.gateway
-	} else if w, ok := s.deps.Jobs.(*wrapped); ok {
-		w.Jobs = r.gateway
+	s.deps.Jobs = r.gateway
+	if s.wrap != nil {
+		r.api, err = grpcapi.NewWith(s.api, s.deps, s.wrap(r.gateway))
+	} else {
+		r.api, err = grpcapi.New(s.api, s.deps)
 	}
-	if r.api, err = grpcapi.New(s.api, s.deps); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	transport := insecure.NewCredentials()
@@ -118,6 +120,12 @@ func newRig(t testing.TB, change func(*settings)) *rig {
 type wrapped struct {
 	grpcapi.Jobs
 	ask func(ctx context.Context, s *gateway.Submission) (*gateway.Job, error)
+}
+
+// around returns w around the gateway.
+func (w *wrapped) around(j grpcapi.Jobs) grpcapi.Jobs {
+	w.Jobs = j
+	return w
 }
 
 func (w *wrapped) Ask(ctx context.Context, s *gateway.Submission, wait time.Duration) (*gateway.Job, error) {

@@ -17,11 +17,15 @@ type reading struct{ timer *time.Timer }
 type readingKey struct{}
 
 // startReading is told of each call when its headers are there. A client that then takes its time over the message would
-// hold a goroutine and a buffer for as long as it likes. Streams of clients have no end that could be waited for; what
-// bounds those is MaxConcurrentStreams.
+// hold a goroutine and a buffer for as long as it likes. Streams of clients have no end that could be waited for; those are
+// ended when they are idle.
 func (a *API) startReading(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if !a.single[info.FullMethodName] {
+	single, known := a.single[info.FullMethodName]
+	switch {
+	case !known:
 		return ctx, nil
+	case !single:
+		return watchIdle(ctx, a.cfg.StreamIdle), nil
 	}
 	// Its parent ends with the call.
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -26,7 +26,7 @@ func codeOf(code job.Code) codes.Code {
 		return codes.InvalidArgument
 	case job.CodeUnknownModel, gateway.CodeUnknownJob:
 		return codes.NotFound
-	case job.CodeExpired, gateway.CodeTimeout:
+	case job.CodeExpired, gateway.CodeTimeout, gateway.CodeSlowBody:
 		return codes.DeadlineExceeded
 	case job.CodeCanceled:
 		return codes.Aborted

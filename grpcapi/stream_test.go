@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/grpcapi"
 	"github.com/sheafml/sheaf/job"
@@ -115,7 +113,7 @@ func TestModelStreamInfer(t *testing.T) {
 // A panic in a stream costs one answer, not the process.
 func TestModelStreamInferPanics(t *testing.T) {
 	w := &wrapped{ask: func(context.Context, *gateway.Submission) (*gateway.Job, error) { panic("at the disco") }}
-	r := newRig(t, func(s *settings) { s.deps.Jobs = w })
+	r := newRig(t, func(s *settings) { s.wrap = w.around })
 	s := r.open(t.Context(), t, streamMethod)
 	for range 2 {
 		send(t, s, digits(1))
@@ -126,88 +124,6 @@ func TestModelStreamInferPanics(t *testing.T) {
 	}
 	_ = s.CloseSend()
 	_ = s.RecvMsg(new(inferencepb.ModelStreamInferResponse))
-}
-
-func TestBulkSubmit(t *testing.T) {
-	r := newRig(t, func(s *settings) { s.api.MaxInHand = 4 })
-	jobs := r.seen(t, digitsResult)
-	s := r.open(t.Context(), t, bulkMethod)
-	const n = 50
-	go func() {
-		for i := range n {
-			q := &sheafpb.SubmitRequest{Request: digits(1), IdempotencyKey: "k" + strconv.Itoa(i/2)} // each twice
-			q.Request.Id = strconv.Itoa(i)
-			if i == 7 {
-				q.Request.ModelName = "none"
-			}
-			if err := s.SendMsg(q); err != nil {
-				t.Error(err)
-			}
-		}
-		_ = s.CloseSend()
-	}()
-	for i := range n {
-		var a sheafpb.BulkReply
-		if err := s.RecvMsg(&a); err != nil {
-			t.Fatal(err)
-		}
-		if a.GetIndex() != uint64(i) || a.GetRequestId() != strconv.Itoa(i) {
-			t.Fatalf("answer %d: %v", i, &a)
-		}
-		if i == 7 {
-			if e := a.GetError(); e.GetCode() != "unknown-model" || e.GetStatus() != int32(codes.NotFound) || a.GetId() != "" {
-				t.Errorf("the refusal is %v", &a)
-			}
-			continue
-		}
-		ticket, err := job.ParseTicket(a.GetId())
-		if err != nil || a.GetError() != nil || ticket.Lane != job.Bulk || ticket.ID != job.DerivedID(job.DefaultTenant, "k"+strconv.Itoa(i/2)) {
-			t.Errorf("answer %d: %v %v", i, &a, err)
-		}
-	}
-	if err := s.RecvMsg(new(sheafpb.BulkReply)); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream ends with %v", err)
-	}
-	if len(jobs) > n/2+1 {
-		t.Errorf("%d jobs were published, of %d keys", len(jobs), n/2)
-	}
-}
-
-// A queue that is full is waited for; meanwhile no more is read than may be in hand.
-func TestBulkSubmitBackPressure(t *testing.T) {
-	r := newRig(t, func(s *settings) { s.api.MaxInHand = 2 })
-	r.queue.setRoom(3)
-	s := r.open(t.Context(), t, bulkMethod)
-	const n = 12
-	for i := range n { // small, so that flow control does not hold the client
-		q := digits(1)
-		q.Id = strconv.Itoa(i)
-		send(t, s, &sheafpb.SubmitRequest{Request: q})
-	}
-	_ = s.CloseSend()
-	answers := make(chan error, n)
-	go func() {
-		for range n {
-			var a sheafpb.BulkReply
-			err := s.RecvMsg(&a)
-			if a.GetError() != nil {
-				err = errors.New(a.GetError().GetDetail())
-			}
-			answers <- err
-		}
-	}()
-	for r.queue.refusals() < 5 {
-		<-time.After(time.Millisecond)
-	}
-	if tried := r.queue.requests(); tried > 3+2 || len(answers) > 3 {
-		t.Errorf("%d requests were read and %d answered, where there is room for 3 and 2 may be in hand", tried, len(answers))
-	}
-	r.queue.setRoom(-1)
-	for range n {
-		if err := <-answers; err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func TestBulkSubmitMessageTooLarge(t *testing.T) {
@@ -282,7 +198,7 @@ func TestWatchRefuses(t *testing.T) {
 	}
 }
 
-// A watch does without a place among those who wait.
+// Each job of a watch counts as one that is waited for.
 func TestWatchWithoutASeat(t *testing.T) {
 	r := newRig(t, func(s *settings) { s.jobs.MaxWaiters = 1 })
 	ids := make([]string, 2)
@@ -295,24 +211,14 @@ func TestWatchWithoutASeat(t *testing.T) {
 	}
 	s := r.open(t.Context(), t, watchMethod)
 	ask(t, s, &sheafpb.WatchRequest{Ids: ids})
-	finished := 0
-	for finished < 2 {
-		v := new(sheafpb.JobStatus)
-		if err := s.RecvMsg(v); err != nil {
-			t.Fatal(err)
-		}
-		switch v.GetState() {
-		case sheafpb.JobState_JOB_STATE_QUEUED:
-			ticket, err := job.ParseTicket(v.GetId())
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.settle(t, ticket, job.Result{State: job.Failed, Error: job.Errorf(job.CodeInference, "", "no")})
-		case sheafpb.JobState_JOB_STATE_FAILED:
-			finished++
-		default:
-			t.Fatalf("%v", v)
-		}
+	if p := problemOf(t, s.RecvMsg(new(sheafpb.JobStatus))).want(t, codes.Unavailable, "too-many-waiters"); p.retry == nil {
+		t.Errorf("%+v", p)
+	}
+	ids[1] = ids[0] // the same job twice is one
+	s = r.open(t.Context(), t, watchMethod)
+	ask(t, s, &sheafpb.WatchRequest{Ids: ids})
+	if err := s.RecvMsg(new(sheafpb.JobStatus)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -394,30 +300,4 @@ func TestConfigValidate(t *testing.T) {
 			t.Errorf("%s is not named: %v", name, err)
 		}
 	}
-}
-
-// stingy lets a caller submit only now and then.
-type stingy struct{ asked atomic.Int64 }
-
-func (l *stingy) Allow(*auth.Principal, int) (auth.Quota, bool) {
-	return auth.Quota{After: time.Millisecond}, l.asked.Add(1)%3 == 0
-}
-
-// A rate that is used up is waited for in bulk, and told of in a single submit.
-func TestRateLimit(t *testing.T) {
-	r := newRig(t, func(s *settings) { s.gate.Limiter = &stingy{} })
-	_, err := call[sheafpb.JobStatus](t, r, submitMethod, &sheafpb.SubmitRequest{Request: digits(1)})
-	if p := problemOf(t, err).want(t, codes.ResourceExhausted, "rate-limited"); p.retry == nil {
-		t.Errorf("%+v", p)
-	}
-	s := r.open(t.Context(), t, bulkMethod)
-	for range 3 {
-		send(t, s, &sheafpb.SubmitRequest{Request: digits(1)})
-		var a sheafpb.BulkReply
-		if err := s.RecvMsg(&a); err != nil || a.GetError() != nil {
-			t.Errorf("%v %v", &a, err)
-		}
-	}
-	_ = s.CloseSend()
-	_ = s.RecvMsg(new(sheafpb.BulkReply))
 }

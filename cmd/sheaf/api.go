@@ -15,6 +15,7 @@ import (
 
 	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/gateway"
+	"github.com/sheafml/sheaf/grpcapi"
 	"github.com/sheafml/sheaf/httpapi"
 	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/producer"
@@ -25,6 +26,7 @@ import (
 type apiSettings struct {
 	http   httpapi.Config
 	jobs   gateway.Config
+	grpc   grpcapi.Config
 	submit producer.Config
 	auth   *authSettings
 	tls    *tlsSettings
@@ -52,7 +54,7 @@ func (s *apiSettings) check(addr string, q *queue.Config) error {
 // apiFlags adds the settings of the HTTP API.
 func apiFlags(cmd *cobra.Command, addr *string, q *queue.Config) *apiSettings {
 	s := &apiSettings{
-		http: httpapi.DefaultConfig(), jobs: gateway.DefaultConfig(), submit: producer.DefaultConfig(), auth: authFlags(cmd), tls: tlsFlags(cmd),
+		http: httpapi.DefaultConfig(), jobs: gateway.DefaultConfig(), grpc: grpcapi.DefaultConfig(), submit: producer.DefaultConfig(), auth: authFlags(cmd), tls: tlsFlags(cmd),
 		hooks: webhookFlags(cmd, q),
 	}
 	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
@@ -78,6 +80,7 @@ func apiFlags(cmd *cobra.Command, addr *string, q *queue.Config) *apiSettings {
 	asSettings(fs, "insecure", "max-connections", "header-timeout", "idle-timeout", "max-header-bytes", "cors-origins", "addr", "max-wait", "predict-timeout", "max-waiters", "submit-timeout", "lookup-timeout", "body-timeout",
 		"poll-interval", "max-submits", "deadline-margin", "retry-after", "retry-after-max")
 	streamFlags(fs, &cfg.Streams)
+	grpcFlags(fs, &s.grpc)
 	return s
 }
 

@@ -24,6 +24,8 @@ func byFlag(err error) error {
 		"limit MaxTensors", "--max-tensors",
 		"BulkMaxJobs", "--bulk-max-jobs",
 		"MaxBulkRequests", "--max-bulk-requests",
+		"MaxBulkStreams", "--max-bulk-streams",
+		"StreamIdle", "--grpc-stream-idle",
 		"BulkPatience", "--bulk-patience",
 		"LookupMaxIDs", "--lookup-max-ids",
 		"EventsMaxIDs", "--events-max-ids",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/net/netutil"
 
 	"github.com/sheafml/sheaf/auth"
@@ -29,6 +30,13 @@ func grpcFlag(cmd *cobra.Command, addr *string, byDefault, about string) {
 	asSettings(cmd.Flags(), "grpc-addr")
 }
 
+// grpcFlags adds the other settings of the gRPC API.
+func grpcFlags(fs *pflag.FlagSet, cfg *grpcapi.Config) {
+	fs.IntVar(&cfg.MaxBulkStreams, "max-bulk-streams", cfg.MaxBulkStreams, "streams of BulkSubmit over gRPC at the same time; those beyond are answered UNAVAILABLE at once")
+	fs.DurationVar(&cfg.StreamIdle, "grpc-stream-idle", cfg.StreamIdle, "how long a client that streams over gRPC may send nothing and read nothing while nothing is in hand")
+	asSettings(fs, "max-bulk-streams", "grpc-stream-idle")
+}
+
 // grpcServer is the gRPC side of the shim, put together. A nil one is off.
 type grpcServer struct {
 	api      *grpcapi.API
@@ -46,9 +54,9 @@ func newGRPC(ctx context.Context, jobs *gateway.Gateway, cfg *apiSettings, let l
 	if cfg.grpcAddr == grpcOff {
 		return nil, nil //nolint:nilnil // off is no error
 	}
-	c := grpcapi.DefaultConfig()
+	c := cfg.grpc
 	c.Version, c.Limits, c.MaxMessageBytes = version, on.limits, on.limits.MaxBytes
-	c.MessageTimeout = cfg.http.BodyTimeout
+	c.MessageTimeout, c.BulkPatience = cfg.http.BodyTimeout, cfg.http.Streams.BulkPatience
 	c.InferTimeout, c.RetryAfter, c.RetryAfterMax = cfg.http.PredictTimeout, cfg.http.RetryAfter, cfg.http.RetryAfterMax
 	deps := grpcapi.Deps{Jobs: jobs, Logger: on.logger, Registerer: on.registry}
 	if let.who != nil {
