@@ -18,10 +18,9 @@ type memQueue struct {
 	waiting   []*message
 	byKey     map[job.ID]job.Ticket
 	listeners map[int]func([]job.ID)
-	room      int             // messages that it takes; negative: any number
-	refused   int             // for lack of room
-	sheaves   []int           // how many jobs were to be published together
-	tried     map[string]bool // by RequestID
+	room      int   // messages that it takes; negative: any number
+	refused   int   // for lack of room
+	sheaves   []int // how many jobs were to be published together
 
 	publishErr error
 	onPublish  func(t job.Ticket, j job.Job) // called in a goroutine of its own
@@ -35,7 +34,7 @@ type message struct {
 }
 
 func newQueue() *memQueue {
-	return &memQueue{byKey: map[job.ID]job.Ticket{}, listeners: map[int]func([]job.ID){}, room: -1, tried: map[string]bool{}}
+	return &memQueue{byKey: map[job.ID]job.Ticket{}, listeners: map[int]func([]job.ID){}, room: -1}
 }
 
 func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, error) {
@@ -51,7 +50,6 @@ func (q *memQueue) Publish(ctx context.Context, j *job.Job) (job.Ticket, bool, e
 		t.Fingerprint = j.Fingerprint
 		return t, true, nil
 	}
-	q.tried[j.RequestID] = true
 	if q.room == len(q.waiting) {
 		q.refused++
 		return job.Ticket{}, false, queue.ErrTenantFull
@@ -174,11 +172,4 @@ func (q *memQueue) refusals() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.refused
-}
-
-// requests says how many different requests have come.
-func (q *memQueue) requests() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.tried)
 }
