@@ -40,7 +40,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test test-js test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-js test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-grpc bench-lanes bench-fair bench-overload soak chaos compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -76,6 +76,9 @@ bench-lanes: deps build ## Measure interactive latency beside a backfill, and th
 
 bench-http: deps build ## Measure submits over HTTP, one by one and in bulk, beside a synchronous server of the same model
 	@cd bench && go run . http $(ARGS)
+
+bench-grpc: deps build ## Measure what a job costs with 1 to 256 calls in flight, over HTTP and gRPC
+	@cd bench && go run . grpc $(ARGS)
 
 bench-fair: deps build ## Measure what one tenant notices of another that floods (ARGS=flags, see bench/README.md)
 	@cd bench && go run . fair $(ARGS)

@@ -310,8 +310,21 @@ func (t *tickets) take(i, status int, body []byte) error {
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.list = append(t.list, ticketed{id, i})
-	t.mu.Unlock()
+	t.note(id, i)
 	return nil
+}
+
+func (t *tickets) note(id job.ID, sample int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = append(t.list, ticketed{id, sample})
+}
+
+// add takes a job by its ticket.
+func (t *tickets) add(sample int, ticket string) error {
+	k, err := job.ParseTicket(ticket)
+	if err == nil {
+		t.note(k.ID, sample)
+	}
+	return err
 }

@@ -104,6 +104,12 @@ func runVerb(ctx context.Context, args []string, stdout, stderr io.Writer) (code
 			settings = &c.verbSettings
 			run = func(ctx context.Context) (verbOutcome, error) { return runFair(ctx, c, stderr) }
 		}
+	case "grpc":
+		var c *grpcConfig
+		if c, err = parseGRPC(args[1:], stderr); err == nil {
+			settings = &c.verbSettings
+			run = func(ctx context.Context) (verbOutcome, error) { return runGRPC(ctx, c, stderr) }
+		}
 	case "http":
 		var c *httpConfig
 		if c, err = parseHTTP(args[1:], stderr); err == nil {

@@ -189,3 +189,36 @@ func TestQuickLeavesWhatIsGiven(t *testing.T) {
 		t.Errorf("got %d drains of %d jobs, %v", c.drains, c.drainJobs, c.length)
 	}
 }
+
+func TestGRPCConfig(t *testing.T) {
+	c, err := parseGRPC([]string{"-quick", "-in-flight", "1, 16"}, io.Discard)
+	if err != nil || len(c.loads) != 2 || c.loads[1] != 16 || c.rounds != 1 || c.phase >= time.Second {
+		t.Errorf("%+v %v", c, err)
+	}
+	for _, flags := range [][]string{{"-in-flight", "0"}, {"-in-flight", ""}, {"-in-flight", "a"}, {"-connections", "0"}, {"-rounds", "0"}} {
+		if _, err := parseGRPC(flags, io.Discard); err == nil {
+			t.Errorf("%v was taken", flags)
+		}
+	}
+}
+
+func TestGRPCJudge(t *testing.T) {
+	point := func(inFlight int, us float64) loadPoint {
+		return loadPoint{Way: wayBulk, InFlight: inFlight, CPU: map[string]float64{"serve": us, "bench": 1000 / us}}
+	}
+	r := grpcReport{Points: []loadPoint{point(64, 10), point(1, 100), point(64, 30), point(1, 120), point(64, 20)}}
+	if r.judge(); len(r.Missed) > 0 {
+		t.Errorf("a cost that falls is missed: %v", r.Missed)
+	}
+	if rows := r.medians(wayBulk); len(rows) != 2 || rows[0].CPU["serve"] != 110 || rows[1].CPU["serve"] != 20 {
+		t.Errorf("the medians are %+v", rows)
+	}
+	var text strings.Builder
+	if r.print(&text); !strings.Contains(text.String(), "110.0") {
+		t.Errorf("the report is %s", text.String())
+	}
+	r.Points = append(r.Points, point(256, 200))
+	if r.judge(); len(r.Missed) != 1 {
+		t.Errorf("a cost that grows: %v", r.Missed)
+	}
+}

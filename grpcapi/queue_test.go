@@ -80,8 +80,6 @@ func (q *memQueue) PublishSheaf(ctx context.Context, jobs []*job.Job) (tickets [
 	return tickets, nil
 }
 
-func (q *memQueue) QueueWebhooks(context.Context, []queue.Webhook) []error { return nil }
-
 func (q *memQueue) Load(context.Context, job.Lane, string, string) (queue.Load, error) {
 	return queue.Load{}, nil
 }
