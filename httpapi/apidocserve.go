@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
+	"sync"
 
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/httpapi/openapi"
@@ -17,9 +16,8 @@ import (
 
 // description is the OpenAPI document of an API.
 type description struct {
-	doc        *huma.OpenAPI
-	operations []*huma.Operation
-	json       []byte
+	json []byte
+	page func() (openapi.Document, error) // rendered for who asks first
 }
 
 func (a *API) describe(table []route) (*description, error) {
@@ -28,7 +26,8 @@ func (a *API) describe(table []route) (*description, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
 	}
-	return &description{doc, operations, append(b, '\n')}, nil
+	page := sync.OnceValues(func() (openapi.Document, error) { return openapi.Page(doc, operations) })
+	return &description{append(b, '\n'), page}, nil
 }
 
 // getOpenAPI answers GET /openapi.json.
@@ -51,13 +50,13 @@ func (a *API) getDocs(w *response, r *http.Request) error {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	page, err := openapi.Page(d.doc, d.operations, scheme, r.Host)
+	page, err := d.page()
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Security-Policy", openapi.ContentSecurityPolicy)
 	w.Header().Set("Vary", "Host")
-	sendTagged(w, r, "text/html; charset=utf-8", page)
+	sendTagged(w, r, "text/html; charset=utf-8", page.For(scheme, r.Host))
 	return nil
 }
 

@@ -78,10 +78,15 @@ type namedSchema struct {
 	Schema *huma.Schema
 }
 
-// Page renders a document, as the server that is reached by the scheme and the host gives it. The operations are the
-// document's, in the order that a reader wants.
-func Page(doc *huma.OpenAPI, operations []*huma.Operation, scheme, host string) ([]byte, error) {
-	v := viewer{doc, operations, originOf(scheme, host)}
+// Document is a rendered document: a page that is the same for everybody but for the server that its commands name.
+type Document []byte
+
+// placeholder stands for the server's URL. No host may be named so.
+const placeholder = "http://server.invalid"
+
+// Page renders a document. The operations are in the order of the page.
+func Page(doc *huma.OpenAPI, operations []*huma.Operation) (Document, error) {
+	v := viewer{doc, operations, placeholder}
 	tmpl, err := template.New("page.html").Funcs(template.FuncMap{"type": typeOf, "name": refName, "anchor": anchor, "props": propertiesOf, "inline": inline, "paragraphs": paragraphs, "lower": strings.ToLower}).ParseFS(files, "page.html")
 	if err != nil {
 		return nil, fmt.Errorf("read the page's template: %w", err)
@@ -91,6 +96,11 @@ func Page(doc *huma.OpenAPI, operations []*huma.Operation, scheme, host string) 
 		return nil, fmt.Errorf("render the page: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+// For returns the page as the server gives it that is reached by the scheme and the host.
+func (d Document) For(scheme, host string) []byte {
+	return bytes.ReplaceAll(d, []byte(placeholder), []byte(originOf(scheme, host)))
 }
 
 // plainHost is a host that a command may have without being quoted.

@@ -23,11 +23,11 @@ func documentOf(o *huma.Operation) *huma.OpenAPI {
 
 func pageOf(t *testing.T, o *huma.Operation, scheme, host string) string {
 	t.Helper()
-	page, err := openapi.Page(documentOf(o), []*huma.Operation{o}, scheme, host)
+	page, err := openapi.Page(documentOf(o), []*huma.Operation{o})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(page)
+	return string(page.For(scheme, host))
 }
 
 // What is copied from the page goes into a shell.
