@@ -59,7 +59,7 @@ func TestBulkSubmit(t *testing.T) {
 	for range n {
 		a := reply(t, s)
 		i, err := strconv.Atoi(a.GetRequestId())
-		if err != nil || a.GetIndex() != uint64(i) || seen[a.GetIndex()] { //nolint:gosec // not negative
+		if err != nil || a.GetIndex() != uint64(i) || seen[a.GetIndex()] {
 			t.Fatalf("answer %v %v", a, err)
 		}
 		seen[a.GetIndex()] = true

@@ -98,10 +98,10 @@ func (l *idle) end() {
 func (l *idle) hold()    { l.held.Add(1) }
 func (l *idle) release() { l.held.Add(-1) }
 
-// stop ends the watch.
+// stop ends the watch. The context is left to end with the call: a read that is under way would fail otherwise, and grpc
+// would answer the call with that before its status.
 func (l *idle) stop() {
 	if l != nil {
 		l.timer.Stop()
-		l.cut()
 	}
 }
