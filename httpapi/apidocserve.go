@@ -55,7 +55,7 @@ func (a *API) getDocs(w *response, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Security-Policy", openapi.ContentSecurityPolicy)
-	w.Header().Set("Vary", "Host")
+	w.Header().Add("Vary", "Host")
 	sendTagged(w, r, "text/html; charset=utf-8", page.For(scheme, r.Host))
 	return nil
 }

@@ -27,14 +27,20 @@ func newFixedHeaders() fixedHeaders {
 	}
 }
 
-func (f *fixedHeaders) set(h http.Header, r *http.Request) {
-	h["X-Content-Type-Options"] = f.nosniff
-	h["Content-Security-Policy"] = f.policy
-	h["Referrer-Policy"] = f.referrer
-	h["Cross-Origin-Resource-Policy"] = f.resource
-	if r.TLS != nil {
-		h["Strict-Transport-Security"] = f.transport
-	}
+// on gives the headers to every answer, preflights and redirects to a clean path among them. A handler may set its own
+// in their place.
+func (f *fixedHeaders) on(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["X-Content-Type-Options"] = f.nosniff
+		h["Content-Security-Policy"] = f.policy
+		h["Referrer-Policy"] = f.referrer
+		h["Cross-Origin-Resource-Policy"] = f.resource
+		if r.TLS != nil {
+			h["Strict-Transport-Security"] = f.transport
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // corsAge is how long a browser may remember what it may send.
@@ -66,6 +72,9 @@ func checkOrigins(origins []string) error {
 			continue
 		}
 		u, err := url.Parse(o)
+		if err == nil && (u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443") {
+			return fmt.Errorf("CORSOrigins: %q: expected it without the port, which browsers leave out where it is the usual one", o)
+		}
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || o != u.Scheme+"://"+u.Host || strings.Contains(o, "*") || o != strings.ToLower(o) {
 			return fmt.Errorf("CORSOrigins: %q: expected an origin such as https://app.example.com, without a path, or *", o)
 		}

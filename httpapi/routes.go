@@ -99,7 +99,7 @@ func (a *API) routes(table []route) http.Handler {
 	mux.Handle("/", a.wrap("none", anybody, func(*response, *http.Request) error {
 		return &gateway.Problem{Code: codeNotFound, Detail: "nothing is served under this path; GET / lists the routes"}
 	}))
-	return a.crossOrigin(mux)
+	return a.fixed.on(a.crossOrigin(mux))
 }
 
 // wrap gives a handler what all of them have: who calls, an answer for errors and panics, a log line and metrics. path is the
@@ -108,7 +108,6 @@ func (a *API) wrap(path string, scope auth.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path)}
-		a.fixed.set(w.Header(), r)
 		defer a.finish(w, r, path, start)
 		authorized, err := a.authorize(w, r, scope)
 		if err == nil {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -161,7 +160,7 @@ func (d *dev) run(ctx context.Context) error {
 func (d *dev) checkSettings() error {
 	err := d.api.check(d.addr, &d.queue)
 	if d.natsAddr != "" {
-		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr))
+		err = errors.Join(err, checkAddress("nats-addr", d.natsAddr), checkExposedNATS(d.natsAddr, d.api.insecure))
 	}
 	return err
 }
@@ -357,28 +356,11 @@ func (d *dev) printBanner(a *api, server *embedded.Server, where, data string, l
 			return fmt.Errorf("read the example: %w", err)
 		}
 		fmt.Fprintf(&b, "\nTry it. This is a handwritten %d; the prediction is the probability of each digit, from 0 to 9:\n\n", examples.DigitLabel)
-		b.WriteString(tryCommand(url, strings.TrimSpace(string(body)), d.api.auth.enabled()) + "\n\n")
+		b.WriteString(tryCommand(url, strings.TrimSpace(string(body)), d.api) + "\n\n")
 	}
 	b.WriteString("Ctrl-C stops it.\n")
 	_, err := io.WriteString(d.env.stdout, b.String())
 	return err
-}
-
-// tryCommand is a command to copy: curl's where there is one, else our own. withKey takes an API key from the
-// environment, as our own does by itself.
-func tryCommand(url, body string, withKey bool) string {
-	if _, err := exec.LookPath("curl"); err == nil {
-		key := ""
-		if withKey {
-			key = ` -H "Authorization: Bearer $SHEAF_API_KEY"`
-		}
-		return fmt.Sprintf("curl -sS %s/v1/models/%s/predict%s -H 'Content-Type: application/json' -d '%s'", url, examples.Digits, key, body)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		self = "sheaf"
-	}
-	return fmt.Sprintf("'%s' submit %s '%s' --wait --server %s", self, examples.Digits, body, url)
 }
 
 func hasDigits(loaded *loadedModels) bool {

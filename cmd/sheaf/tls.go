@@ -150,12 +150,3 @@ func (c *certificates) same(files [3][]byte) bool {
 	}
 	return true
 }
-
-// checkExposed refuses an address that others reach unless somebody asks who they are, or the operator wants it so.
-func checkExposed(flag, addr string, guarded, insecure bool) error {
-	if guarded || insecure || loopback(addr) {
-		return nil
-	}
-	return withCode(exitUsage, fmt.Errorf("--%s %s can be reached from other machines, and everybody there could submit jobs and read results: "+
-		"let callers say who they are (--auth keys, see sheaf key; or --tls-client-ca), listen on 127.0.0.1 behind a proxy that does, or say --insecure", flag, addr))
-}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -229,6 +231,37 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
+// An authority that is trusted no more lets nobody in, from the next connection on.
+func TestClientsOfAnAuthorityThatIsReplaced(t *testing.T) {
+	servers, before, after := newAuthority(t), newAuthority(t), newAuthority(t)
+	s := &tlsSettings{every: time.Millisecond, clientCA: filepath.Join(t.TempDir(), "ca.pem")}
+	s.cert, s.key = servers.issue(t, t.TempDir(), 1)
+	writeFile(t, s.clientCA, before.pem)
+	addr := greeter(t, s, slog.New(slog.DiscardHandler))
+	roots := x509.NewCertPool()
+	roots.AddCert(servers.cert)
+	client := func(a *authority) *tls.Config {
+		cert, key := a.issue(t, t.TempDir(), 2)
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	}
+	former, latter := client(before), client(after)
+	if _, _, err := greet(t, addr, former); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, s.clientCA, after.pem)
+	eventually(t, func() error {
+		_, _, err := greet(t, addr, latter)
+		return err
+	})
+	if _, _, err := greet(t, addr, former); err == nil {
+		t.Error("a client of the former authority is let in")
+	}
+}
+
 // The verbs reach an API that speaks TLS and asks for certificates, and nobody else does.
 func TestDevOverTLS(t *testing.T) {
 	t.Parallel()
@@ -261,6 +294,46 @@ func TestDevOverTLS(t *testing.T) {
 	}
 }
 
+// The command that sheaf dev prints trusts the certificate that it serves, and no more connections are taken than told.
+func TestConnectionsOverTLS(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	cert, key := a.issue(t, t.TempDir(), 1)
+	p := start(t, "dev", "--addr", "127.0.0.1:0", "--nats-addr", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--max-connections", "2", "--header-timeout", "10m")
+	url := p.find(`HTTP API +(https://\S+)`)
+	line := p.find(`(?m)^(curl .*)$`)
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput(); err != nil || !strings.Contains(string(out), `"prediction"`) {
+		t.Errorf("%s: %v: %s", line, err, out)
+	}
+	var d net.Dialer
+	var silent []net.Conn
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "https://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	for range 2 {
+		silent = append(silent, dial())
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	third := tls.Client(dial(), &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+	waiting, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := third.HandshakeContext(waiting); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a third connection was taken beside two that say nothing: %v", err)
+	}
+	_ = silent[0].Close()
+	fourth := tls.Client(dial(), &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+	if err := fourth.HandshakeContext(t.Context()); err != nil {
+		t.Errorf("once a connection is closed another is taken: %v", err)
+	}
+}
+
 func TestWhatIsWrongWithTheEdge(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := newAuthority(t).issue(t, dir, 1)
@@ -274,6 +347,9 @@ func TestWhatIsWrongWithTheEdge(t *testing.T) {
 		{[]string{"--addr", ":0"}, "--insecure"},
 		{[]string{"--addr", "[::]:0"}, "--insecure"},
 		{[]string{"--addr", "192.0.2.1:0", "--tls-cert", cert, "--tls-key", key}, "--insecure"}, // TLS alone keeps nobody out
+		{[]string{"--addr", "127.0.0.1:0", "--grpc-addr", "0.0.0.0:0"}, "--grpc-addr"},
+		// Who reaches its NATS needs no key.
+		{[]string{"--addr", "127.0.0.1:0", "--auth", "keys", "--nats-addr", "0.0.0.0:0"}, "--nats-addr"},
 		{[]string{"--addr", "127.0.0.1:0", "--tls-cert", cert}, "--tls-key"},
 		{[]string{"--addr", "127.0.0.1:0", "--tls-client-ca", cert}, "--tls-cert"},
 		{[]string{"--addr", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", filepath.Join(dir, "nowhere")}, "--tls-key"},
