@@ -91,13 +91,13 @@ func TestGRPC(t *testing.T) {
 		}
 		_ = bulk.CloseSend()
 	}()
-	ids := make([]string, len(rows))
-	for i := range rows {
+	ids := make([]string, len(rows)) // by the index of the request: answers may overtake each other
+	for range rows {
 		var a sheafpb.BulkReply
-		if err := bulk.RecvMsg(&a); err != nil || a.GetError() != nil {
-			t.Fatalf("row %d: %v %v", i, &a, err)
+		if err := bulk.RecvMsg(&a); err != nil || a.GetError() != nil || a.GetIndex() >= uint64(len(ids)) {
+			t.Fatalf("%v %v", &a, err)
 		}
-		ids[i] = a.GetId()
+		ids[a.GetIndex()] = a.GetId()
 	}
 	for i, id := range ids {
 		var s sheafpb.JobStatus
