@@ -102,7 +102,7 @@ type Answer struct {
 }
 
 // Piece is encoded rows, as the Sink that encoded them takes them.
-type Piece interface{}
+type Piece any
 
 // Sink writes a table that can be continued after a crash.
 type Sink interface {
