@@ -130,10 +130,32 @@ func (m *Memory) put(e *Entry, now time.Time) Outcome {
 // expire drops the records whose time is over.
 func (m *Memory) expire(now time.Time) {
 	for len(m.expires) > 0 && !now.Before(m.expires[0].at) {
-		id := m.expires.pop().id
-		m.bytes -= int64(len(m.records[id].record))
-		delete(m.records, id)
+		over := m.expires.pop()
+		// A record that was deleted leaves its deadline behind; another may stand under its ID since.
+		if k, ok := m.records[over.id]; ok && !k.expires.After(over.at) {
+			m.drop(over.id, k)
+		}
 	}
+}
+
+func (m *Memory) drop(id job.ID, k kept) {
+	m.bytes -= int64(len(k.record))
+	delete(m.records, id)
+}
+
+// Delete implements Store.
+func (m *Memory) Delete(ctx context.Context, ids ...job.ID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if k, ok := m.records[id]; ok {
+			m.drop(id, k)
+		}
+	}
+	return nil
 }
 
 // Get implements Store.

@@ -96,6 +96,21 @@ func (r *Redis) get(ctx context.Context, ids []job.ID) ([][]byte, error) {
 	return records, nil
 }
 
+// Delete implements Store. Redis frees the memory in a thread of its own.
+func (r *Redis) Delete(ctx context.Context, ids ...job.ID) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	pipe := r.client.Pipeline()
+	for _, id := range ids {
+		pipe.Unlink(ctx, r.key(id)) // one by one: in a Cluster they are of several slots
+	}
+	return r.classify(ctx, execute(ctx, pipe))
+}
+
 // probeKey is a key that no job has.
 func (r *Redis) probeKey(i int) string { return r.prefix + "probe-" + strconv.Itoa(i) }
 

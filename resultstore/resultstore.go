@@ -41,6 +41,9 @@ type Store interface {
 	Finish(ctx context.Context, entries []Entry) (outcomes []Outcome, err error)
 	// Get returns the records of the IDs, nil where there is none, in one round trip.
 	Get(ctx context.Context, ids ...job.ID) (records [][]byte, err error)
+	// Delete drops the records of the IDs, in one round trip, for whoever keeps what they say elsewhere. It is no error if
+	// there is none. An attempt at such a job that is still under way may write one again.
+	Delete(ctx context.Context, ids ...job.ID) error
 	// Ping reports nil when the store can be read and written.
 	Ping(ctx context.Context) error
 	Close() error

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) resultstore.Store) {
 		{"an ID twice in one batch", twiceInOneBatch},
 		{"outcomes and records keep their order", keepsOrder},
 		{"a missing ID is nil", missingIsNil},
+		{"what is deleted is free", deletes},
 		{"empty batches", emptyBatches},
 		{"a record expires", expires},
 		{"a shorter time to live does not shorten the first", lostWriteLeavesTTL},
@@ -209,6 +210,24 @@ func missingIsNil(t *testing.T, s resultstore.Store) {
 	finish(t, s, resultstore.Entry{ID: id, Record: record("here")})
 	expect(t, s, [][]byte{nil}, newID(t))
 	expect(t, s, [][]byte{nil, record("here"), nil}, newID(t), id, newID(t))
+}
+
+func deletes(t *testing.T, s resultstore.Store) {
+	t.Helper()
+	a, b, stays := newID(t), newID(t), newID(t)
+	finish(t, s, resultstore.Entry{ID: a, Record: record("a"), TTL: 100 * time.Millisecond}, resultstore.Entry{ID: b, Record: record("b")}, resultstore.Entry{ID: stays, Record: record("stays")})
+	if err := s.Delete(t.Context(), a, newID(t), b); err != nil {
+		t.Fatalf("Delete: %v", err)
+	}
+	if err := s.Delete(t.Context()); err != nil {
+		t.Fatalf("Delete of nothing: %v", err)
+	}
+	expect(t, s, [][]byte{nil, nil, record("stays")}, a, b, stays)
+	short := newID(t)
+	outcomes := finish(t, s, resultstore.Entry{ID: a, Record: record("again")}, resultstore.Entry{ID: short, Record: record("short"), TTL: 200 * time.Millisecond})
+	wantOutcome(t, "a free key again", outcomes[0], resultstore.Outcome{Won: true})
+	await(t, s, short, nil) // by then the time of the first record of a is over
+	expect(t, s, [][]byte{record("again")}, a)
 }
 
 func emptyBatches(t *testing.T, s resultstore.Store) {
@@ -391,7 +410,7 @@ func closed(t *testing.T, s resultstore.Store) {
 	id := newID(t)
 	outcomes, err := s.Finish(t.Context(), []resultstore.Entry{{ID: id, Record: record("late")}})
 	_, getErr := s.Get(t.Context(), id)
-	for what, err := range map[string]error{"Finish": err, "Get": getErr, "Ping": s.Ping(t.Context())} {
+	for what, err := range map[string]error{"Finish": err, "Get": getErr, "Delete": s.Delete(t.Context(), id), "Ping": s.Ping(t.Context())} {
 		if !errors.Is(err, resultstore.ErrClosed) {
 			t.Errorf("%s: %v, want ErrClosed", what, err)
 		}
