@@ -3,7 +3,6 @@ package backfill
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -263,7 +262,7 @@ func (o *httpTensor) tensor() (job.Tensor, error) {
 	lim := job.DefaultLimits()
 	lim.MaxBytes, lim.MaxElements = math.MaxInt32, math.MaxInt32 // the server has bounded it
 	if dt.Size() > 0 && bytes.Contains(o.Data, []byte("null")) {
-		return o.withNaN(dt)
+		return o.withNaN(dt, lim)
 	}
 	_, raw, err := job.ScanArray("data", o.Data, dt, lim)
 	if err != nil {
@@ -273,31 +272,25 @@ func (o *httpTensor) tensor() (job.Tensor, error) {
 }
 
 // withNaN reads data in which null stands for what JSON has no number for.
-func (o *httpTensor) withNaN(dt job.Datatype) (job.Tensor, error) {
+func (o *httpTensor) withNaN(dt job.Datatype, lim job.Limits) (job.Tensor, error) {
+	nan, ok := map[job.Datatype][]byte{
+		job.FP16: {0, 0x7e}, job.BF16: {0xc0, 0x7f}, job.FP32: {0, 0, 0xc0, 0x7f}, job.FP64: {0, 0, 0, 0, 0, 0, 0xf8, 0x7f},
+	}[dt]
+	if !ok {
+		return job.Tensor{}, fmt.Errorf("null is no %s", dt)
+	}
 	var values []*float64
 	if err := json.Unmarshal(o.Data, &values); err != nil {
 		return job.Tensor{}, err
 	}
-	t := job.Tensor{Name: o.Name, Shape: o.Shape}
-	at := func(i int) float64 {
-		if values[i] == nil {
-			return math.NaN()
-		}
-		return *values[i]
+	_, raw, err := job.ScanArray("data", bytes.ReplaceAll(o.Data, []byte("null"), []byte("0")), dt, lim)
+	if err != nil {
+		return job.Tensor{}, err
 	}
-	switch dt { //nolint:exhaustive // the others have no NaN
-	case job.FP64:
-		t.Datatype = job.FP64
-		for i := range values {
-			t.Data = binary.LittleEndian.AppendUint64(t.Data, math.Float64bits(at(i)))
+	for i, v := range values {
+		if v == nil {
+			copy(raw[i*len(nan):], nan)
 		}
-	case job.FP32, job.FP16, job.BF16:
-		t.Datatype = job.FP32 // holds the narrower ones exactly
-		for i := range values {
-			t.Data = binary.LittleEndian.AppendUint32(t.Data, math.Float32bits(float32(at(i))))
-		}
-	default:
-		return t, fmt.Errorf("null is no %s", dt)
 	}
-	return t, nil
+	return job.Tensor{Name: o.Name, Datatype: dt, Shape: o.Shape, Data: raw}, nil
 }
