@@ -3,6 +3,7 @@ package backfill
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -148,33 +149,42 @@ func split(g *Group) ([2]Group, error) {
 		rows += u.Rows
 	}
 	halves := [2]Group{{Units: g.Units[:middle]}, {Units: g.Units[middle:]}}
-	for i := range g.Inputs {
-		head, tail, err := splitTensor(&g.Inputs[i], rows)
-		if err != nil {
-			return halves, err
-		}
-		halves[0].Inputs = append(halves[0].Inputs, head)
-		halves[1].Inputs = append(halves[1].Inputs, tail)
+	if len(g.Inputs) == 0 {
+		return halves, nil
 	}
-	return halves, nil
+	var err error
+	if halves[0].Inputs, err = Rows(g.Inputs, 0, rows); err == nil {
+		halves[1].Inputs, err = Rows(g.Inputs, rows, g.Inputs[0].Rows())
+	}
+	return halves, err
 }
 
-func splitTensor(t *job.Tensor, rows int) (head, tail job.Tensor, err error) {
-	total := t.Rows()
-	if rows <= 0 || rows >= total {
-		return head, tail, fmt.Errorf("input %q: cannot split %d rows at %d", t.Name, total, rows)
-	}
-	cut := len(t.Data) / total * rows
-	if t.Datatype == job.Bytes {
-		cut = 0
-		for range job.Elements(t.Shape) / total * rows {
-			cut += 4 + int(uint32(t.Data[cut])|uint32(t.Data[cut+1])<<8|uint32(t.Data[cut+2])<<16|uint32(t.Data[cut+3])<<24)
+// Rows cuts rows from one to before another out of tensors, which it aliases.
+func Rows(tensors []job.Tensor, from, to int) ([]job.Tensor, error) {
+	cut := make([]job.Tensor, len(tensors))
+	for i := range tensors {
+		t := &tensors[i]
+		total := t.Rows()
+		if from < 0 || from >= to || to > total {
+			return nil, fmt.Errorf("tensor %q: it has %d rows, not those from %d to %d", t.Name, total, from, to)
 		}
-	}
-	part := func(rows int, data []byte) job.Tensor {
 		shape := slices.Clone(t.Shape)
-		shape[0] = int64(rows)
-		return job.Tensor{Name: t.Name, Datatype: t.Datatype, Shape: shape, Data: data}
+		shape[0] = int64(to - from)
+		begin := offset(t, total, from)
+		end := offset(t, total, to)
+		cut[i] = job.Tensor{Name: t.Name, Datatype: t.Datatype, Shape: shape, Data: t.Data[begin:end:end]}
 	}
-	return part(rows, t.Data[:cut:cut]), part(total-rows, t.Data[cut:]), nil
+	return cut, nil
+}
+
+// offset is where a row begins in the data of a tensor with so many rows.
+func offset(t *job.Tensor, total, row int) int {
+	if t.Datatype != job.Bytes {
+		return len(t.Data) / total * row
+	}
+	at := 0
+	for range job.Elements(t.Shape) / total * row {
+		at += 4 + int(binary.LittleEndian.Uint32(t.Data[at:]))
+	}
+	return at
 }

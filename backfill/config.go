@@ -80,3 +80,6 @@ func (d *Deps) validate() error {
 
 // ErrTooManyErrors says that more units were bad than Config.MaxErrors allows.
 var ErrTooManyErrors = errors.New("too many bad rows")
+
+// ErrUnavailable says that what computes was full or out of reach for longer than it is waited for.
+var ErrUnavailable = errors.New("no job was taken or answered")

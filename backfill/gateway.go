@@ -139,7 +139,7 @@ func (t *throughGateway) do(ctx context.Context, key string, inputs []job.Tensor
 			failing = now
 		}
 		if t.cfg.Patience > 0 && now.Sub(failing) > t.cfg.Patience {
-			return job.Result{}, fmt.Errorf("waited %s: %w", t.cfg.Patience, err)
+			return job.Result{}, fmt.Errorf("%w for %s: %w", ErrUnavailable, t.cfg.Patience, err)
 		}
 		t.log.Debug("a job must wait", "key", key, "error", err)
 		if err := sleep(ctx, max(pause, min(p.After, retryMost))); err != nil {

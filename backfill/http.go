@@ -110,7 +110,7 @@ func (o *overHTTP) do(ctx context.Context, key string, body []byte) (job.Result,
 			failing = now
 		}
 		if o.cfg.Patience > 0 && now.Sub(failing) > o.cfg.Patience {
-			return job.Result{}, fmt.Errorf("waited %s: %w", o.cfg.Patience, err)
+			return job.Result{}, fmt.Errorf("%w for %s: %w", ErrUnavailable, o.cfg.Patience, err)
 		}
 		if err := sleep(ctx, max(pause, min(again.after, retryMost))); err != nil {
 			return job.Result{}, err
