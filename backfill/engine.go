@@ -56,7 +56,7 @@ type Answer struct {
 	Err     *job.Error
 }
 
-// Jobs computes. Key makes a repeated call the same job. Do returns when the job is finished, succeeded or not; an error
+// Jobs computes. Key makes a repeated call the same job, and is given for nothing else. Do returns when the job is finished, succeeded or not; an error
 // says that it never will be, or ctx's.
 type Jobs interface {
 	Do(ctx context.Context, key string, inputs []job.Tensor) (job.Result, error)

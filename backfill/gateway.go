@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,10 +160,11 @@ func (t *throughGateway) look(ctx context.Context, key string, inputs []job.Tens
 	q.Model, q.Version, q.Tenant, q.Lane = t.cfg.Model.Name, t.cfg.Model.Version, t.cfg.Tenant, job.Bulk
 	q.Inputs, q.Outputs = slices.Clone(inputs), t.cfg.Outputs // their order is the producer's to change
 	q.IdempotencyKey, q.Deadline = key, time.Now().Add(noDeadline)
+	// The key says what is asked: nothing else is asked under it.
+	id := job.DerivedID(q.Tenant, key)
+	q.Fingerprint = max(1, binary.LittleEndian.Uint64(id[:]))
 	if t.cfg.Again {
-		asked := job.Job{Model: q.Model, Version: q.Version, Tenant: q.Tenant, Lane: q.Lane, Inputs: slices.Clone(inputs), Outputs: q.Outputs}
-		id := job.Ticket{ID: job.DerivedID(q.Tenant, key), Lane: job.Bulk, Fingerprint: job.Fingerprint(&asked)}
-		v, err := t.jobs.Find(ctx, t.cfg.Tenant, id, 0)
+		v, err := t.jobs.Find(ctx, t.cfg.Tenant, job.Ticket{ID: id, Lane: job.Bulk, Fingerprint: q.Fingerprint}, 0)
 		if err == nil || gateway.ProblemOf(err).Code != gateway.CodeUnknownJob {
 			return v, err
 		}

@@ -57,10 +57,13 @@ type Request struct {
 	Parameters []job.Parameter
 	// IdempotencyKey makes a repeated submit of the same tenant the same job. Such a job travels in a message of its own.
 	IdempotencyKey string
-	Deadline       time.Time // zero: the model's default
-	Reply          string    // a NATS inbox that is sent the outcome
-	Webhook        string    // a URL that is sent the outcome
-	TraceParent    string
+	// Fingerprint tells apart what was asked under one IdempotencyKey, for whoever has a cheaper way than to hash the
+	// inputs: a key that derives from them. 0: it is that of the request.
+	Fingerprint uint64
+	Deadline    time.Time // zero: the model's default
+	Reply       string    // a NATS inbox that is sent the outcome
+	Webhook     string    // a URL that is sent the outcome
+	TraceParent string
 }
 
 // Submission says that a job was accepted.
@@ -201,7 +204,9 @@ func (p *Producer) makeJob(j *job.Job, r *Request, info *model.Info, inputs []jo
 		j.Deadline = j.CreatedAt.Add(info.Deadline)
 	}
 	if r.IdempotencyKey != "" {
-		j.ID, j.Idempotent, j.Fingerprint = job.DerivedID(r.Tenant, r.IdempotencyKey), true, job.Fingerprint(j)
+		if j.ID, j.Idempotent, j.Fingerprint = job.DerivedID(r.Tenant, r.IdempotencyKey), true, r.Fingerprint; j.Fingerprint == 0 {
+			j.Fingerprint = job.Fingerprint(j)
+		}
 		return p.readable(j)
 	}
 	var err error

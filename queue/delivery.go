@@ -33,7 +33,7 @@ func newDelivery(q *Queue, m *nats.Msg, meta metadata, ackWait time.Duration, no
 	d.lapses.Store(int64(d.lease()))
 	d.Envelope.Published = meta.published
 	d.Envelope.Header = m.Header.Get
-	d.Envelope.Body = m.Data
+	d.Envelope.Body = unpack(m.Header, m.Data)
 	return d
 }
 

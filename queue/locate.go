@@ -158,7 +158,7 @@ func newStored(subject string, published time.Time, h nats.Header, body []byte) 
 	}
 	_, share := cutShare(subject)
 	return &stored{
-		env:   job.Envelope{Lane: lane, Model: model, Tenant: tenant, Published: published, Header: h.Get, Body: body},
+		env:   job.Envelope{Lane: lane, Model: model, Tenant: tenant, Published: published, Header: h.Get, Body: unpack(h, body)},
 		place: place{tenant: tenant, model: model, share: share},
 	}, nil
 }

@@ -73,14 +73,16 @@ func (q *Queue) message(ctx context.Context, k subjectKey, first job.ID, jobs in
 			return nil, err
 		}
 	}
-	return &nats.Msg{
+	m := &nats.Msg{
 		Subject: q.route(ctx, k),
 		Header: nats.Header{
 			job.HeaderID:          {first.String()},
 			job.HeaderContentType: {job.ContentTypeSheaf},
 		},
 		Data: body,
-	}, nil
+	}
+	pack(m)
+	return m, nil
 }
 
 // store publishes one message and counts it.

@@ -49,6 +49,7 @@ type window struct {
 
 // bundle is one message in flight.
 type bundle struct {
+	body  []byte // before it was packed
 	out   *outgoing
 	jobs  int
 	start time.Time
@@ -100,7 +101,7 @@ func (w *window) begin() error {
 	if err != nil {
 		return err
 	}
-	w.flight = append(w.flight, bundle{out: w.q.begin(m), jobs: n, start: time.Now()})
+	w.flight = append(w.flight, bundle{out: w.q.begin(m), body: body, jobs: n, start: time.Now()})
 	w.started += n
 	return nil
 }
@@ -118,7 +119,7 @@ func (w *window) finish() error {
 		j := w.jobs[len(w.tickets)]
 		w.tickets = append(w.tickets, job.Ticket{ID: j.ID, Lane: j.Lane, Seq: a.seq, Index: i, Fingerprint: j.Fingerprint})
 	}
-	w.spare = append(w.spare, b.out.msg.Data)
+	w.spare = append(w.spare, b.body)
 	return nil
 }
 

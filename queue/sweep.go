@@ -99,7 +99,7 @@ func filtersOf(c *jetstream.ConsumerConfig) []string {
 func newStranded(lane job.Lane, consumer string, deliveries int, m *jetstream.RawStreamMsg) *Stranded {
 	s := &Stranded{Seq: m.Sequence, Consumer: consumer, Deliveries: deliveries, header: m.Header}
 	s.subject, _ = cutShare(m.Subject)
-	s.Envelope = job.Envelope{Lane: lane, Published: m.Time, Header: m.Header.Get, Body: m.Data}
+	s.Envelope = job.Envelope{Lane: lane, Published: m.Time, Header: m.Header.Get, Body: unpack(m.Header, m.Data)}
 	if _, model, tenant, ok := parseSubject(m.Subject); ok {
 		s.Envelope.Model, s.Envelope.Tenant = model, tenant
 	} else {
