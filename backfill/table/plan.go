@@ -5,6 +5,9 @@ import "github.com/sheafml/sheaf/job"
 // Plan says which columns of a table each input of a model takes.
 type Plan struct {
 	Inputs []PlanInput // in the order of the model's signature
+	// Batchable says that the model takes many rows at once. If not, each group is one row, and its tensors have no dimension
+	// for rows.
+	Batchable bool
 	// ID is the column that is passed through to the output; -1 for none.
 	ID int
 	// Limits bounds a row.

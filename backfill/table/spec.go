@@ -10,6 +10,7 @@ const (
 	JSONL Format = iota + 1
 	CSV
 	Parquet
+	TSV // CSV with tabs between the fields
 )
 
 // Compression is what a whole file is wrapped in. Parquet has its own inside and takes none.
@@ -46,6 +47,8 @@ type Predicted struct {
 type Spec struct {
 	Format      Format
 	Compression Compression
+	// Delimiter stands between the fields of a CSV; 0 is a comma, or in TSV a tab.
+	Delimiter byte
 	// Columns are the source's.
 	Columns []Column
 	// Errors makes it a file of bad rows: every column of the source, ColumnLine and ColumnError. Else it has predictions.

@@ -1,7 +1,7 @@
 // Package table reads and writes rows in files: JSON lines, CSV and Parquet, plain or compressed. It knows which columns
 // of a row a model takes, and what a row with its prediction looks like; it knows nothing of jobs in flight.
 //
-//	src, err := table.Open(file, opts)              rows, a Block at a time
+//	src, err := table.Open(file, format, compression, opts)
 //	plan, err := table.NewPlan(src.Columns(), &info, want)
 //	block, err := src.Read(256)
 //	decoded := block.Decode(plan)                   tensors of the good rows, reasons of the bad ones
@@ -82,7 +82,7 @@ type Decoded struct {
 
 // Group is rows that can be asked in one job.
 type Group struct {
-	Inputs []job.Tensor // in the order of the plan; the first dimension is len(Rows)
+	Inputs []job.Tensor // in the order of the plan; the first dimension is len(Rows), if the plan is Batchable
 	Rows   []int        // places in the block, ascending
 }
 
