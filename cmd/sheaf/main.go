@@ -23,6 +23,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
+	exitBadRows     = 3
 	exitUnreachable = 4
 	exitTimeout     = 5
 	exitInterrupted = 130
@@ -56,6 +57,7 @@ type environment struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	reach          failpoint.Hook // tests stop the process after a step with it; nil otherwise
+	args           []string       // the command line
 }
 
 func main() {
@@ -71,6 +73,7 @@ func main() {
 
 // run translates a command line into an exit code.
 func run(ctx context.Context, args []string, env environment) int {
+	env.args = args
 	root := newRoot(env)
 	root.SetArgs(args)
 	root.SetIn(env.stdin)
@@ -106,6 +109,7 @@ micro-batch and runs it through ONNX Runtime, and the result stands in Redis und
 
   sheaf dev                        everything in one process, with a demo model
   sheaf submit MODEL INPUT --wait  ask for a prediction
+  sheaf backfill MODEL FILE -o OUT ask for every row of a file
 
 Settings: flag over environment (SHEAF_ and the flag's name in capitals; NATS_URL and REDIS_URL too) over the YAML
 file of --config over the default.`,
@@ -131,7 +135,7 @@ file of --config over the default.`,
 		commands []*cobra.Command
 	}{
 		{"run", []*cobra.Command{newDev(env), newServe(env), newWorker(env)}},
-		{"use", []*cobra.Command{newSubmit(env), newResult(env)}},
+		{"use", []*cobra.Command{newSubmit(env), newResult(env), newBackfill(env)}},
 		{"operate", []*cobra.Command{newModel(env), newDead(env), newQueue(env), newKey(env), newWebhook(env), newDoctor(env), newHealth(env), newVersion(env)}},
 	} {
 		for _, c := range group.commands {
