@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -31,6 +32,9 @@ type backfillSettings struct {
 	windows                   []string
 	progress                  string
 }
+
+// backfillMemory is from where on the garbage collector works harder, in bytes: what is in hand is bounded, and needs less.
+const backfillMemory = 192 << 20
 
 func newBackfill(env environment) *cobra.Command {
 	s := backfillSettings{run: backfill.DefaultConfig()}
@@ -95,6 +99,10 @@ Exit code 0: every row has its prediction; 3: all are done and some were bad; 1:
 		logger, err := newLogger(env.stderr, logs)
 		if err != nil {
 			return err
+		}
+		relaxGC(env)
+		if env.getenv("GOMEMLIMIT") == "" {
+			debug.SetMemoryLimit(backfillMemory)
 		}
 		service, err := connect.open(cmd, args[0], logger)
 		if err != nil {

@@ -108,10 +108,9 @@ func (s *backfillSettings) openOutput(ctx context.Context, env environment, in *
 
 // place names the files.
 func (o *backfillOutput) place(s *backfillSettings, in *backfillInput) error {
-	base := o.name
+	var base string
 	switch {
-	case o.stream:
-		base = filepath.Join(os.TempDir(), "sheaf-backfill") // of the errors, in the working directory
+	case o.stream: // has bad rows in the working directory, and nothing else to keep
 	case isURL(o.name):
 		cache, err := os.UserCacheDir()
 		if err != nil {

@@ -185,7 +185,7 @@ buffered jobs are handed back at once.`,
 // CPU was the collector's.
 const gcPercent = 400
 
-// relaxGC sets the garbage collector for workers and the HTTP API, unless the operator has set GOGC.
+// relaxGC sets the garbage collector for workers, the HTTP API and backfills, unless the operator has set GOGC.
 func relaxGC(env environment) {
 	if env.getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
