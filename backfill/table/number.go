@@ -235,9 +235,18 @@ func (l *numberList) array(i, depth int) int {
 func (l *numberList) flat(i int) (end int, n int64) {
 	src, data := l.src, l.data
 	for {
-		data, i = appendNumber(data, l.dt, src, i)
-		if i < 0 {
-			return -1, 0
+		quick := false
+		if l.dt == job.FP32 {
+			var bits uint32
+			if bits, end = shortFloat(src, i); end > 0 {
+				data = binary.LittleEndian.AppendUint32(data, bits)
+				i, quick = end, true
+			}
+		}
+		if !quick {
+			if data, i = appendNumber(data, l.dt, src, i); i < 0 {
+				return -1, 0
+			}
 		}
 		n++
 		if i < len(src) && src[i] <= ' ' {
@@ -252,6 +261,48 @@ func (l *numberList) flat(i int) (end int, n int64) {
 			i = skipSpace(src, i)
 		}
 	}
+}
+
+// shortPowers are powers of ten that a float32 holds exactly.
+var shortPowers = [...]float32{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10}
+
+// shortFloat reads a number of few digits at src[i:] as a float32, as most numbers are: one division of exact operands
+// gives the nearest. It returns where the number ends, 0 if it is not of the kind.
+func shortFloat(src []byte, i int) (bits uint32, end int) {
+	sign := uint32(0)
+	if i < len(src) && src[i] == '-' {
+		sign = 1 << 31
+		i++
+	}
+	first, digits := i, uint32(0)
+	for i < len(src) && src[i]-'0' <= 9 {
+		digits = digits*10 + uint32(src[i]-'0')
+		i++
+	}
+	used := i - first
+	if used == 0 || used > 1 && src[first] == '0' {
+		return 0, 0
+	}
+	fraction := 0
+	if i < len(src) && src[i] == '.' {
+		i++
+		first = i
+		for i < len(src) && src[i]-'0' <= 9 {
+			digits = digits*10 + uint32(src[i]-'0')
+			i++
+		}
+		if fraction = i - first; fraction == 0 {
+			return 0, 0
+		}
+	}
+	if used+fraction > 9 || digits >= 1<<24 || i < len(src) && src[i]|0x20 == 'e' {
+		return 0, 0
+	}
+	f := float32(digits)
+	if fraction > 0 {
+		f /= shortPowers[fraction]
+	}
+	return math.Float32bits(f) | sign, i
 }
 
 func skipSpace(src []byte, i int) int {

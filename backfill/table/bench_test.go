@@ -1,0 +1,97 @@
+package table_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+
+	"github.com/sheafml/sheaf/backfill/table"
+	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
+)
+
+// memory is an Input in memory.
+type memory struct{ text []byte }
+
+func (m memory) Size() int64 { return int64(len(m.text)) }
+func (m memory) From(offset int64) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(m.text[min(offset, int64(len(m.text))):])), nil
+}
+func (m memory) ReaderAt() io.ReaderAt { return bytes.NewReader(m.text) }
+
+// digits is a model that takes 64 numbers in a row.
+func digits() *model.Info {
+	return &model.Info{Name: "digits", Version: "1", Signature: model.Signature{
+		Inputs:    []model.TensorSpec{{Name: "pixels_in", Datatype: job.FP32, Shape: []int64{-1, 64}}},
+		Outputs:   []model.TensorSpec{{Name: "probabilities", Datatype: job.FP32, Shape: []int64{-1, 10}}},
+		Batchable: true,
+	}}
+}
+
+const benchRows = 512
+
+func digitLine(b *bytes.Buffer, id int) {
+	fmt.Fprintf(b, `{"id":%d,"pixels":[`, id)
+	for k := range 64 {
+		if k > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.FormatFloat(float64(rand.IntN(17)), 'f', 1, 64))
+	}
+	fmt.Fprintf(b, "],\"label\":%d}\n", rand.IntN(10))
+}
+
+func digitCSV(rows int, quoted bool) []byte {
+	var b bytes.Buffer
+	b.WriteString("id")
+	for k := range 64 {
+		fmt.Fprintf(&b, ",pixel_%d", k)
+	}
+	b.WriteByte('\n')
+	for id := range rows {
+		b.WriteString(strconv.Itoa(id))
+		for range 64 {
+			if quoted {
+				fmt.Fprintf(&b, ",\"%d.0\"", rand.IntN(17))
+			} else {
+				fmt.Fprintf(&b, ",%d.0", rand.IntN(17))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+func benchDecode(b *testing.B, f table.Format, text []byte) {
+	b.Helper()
+	src, err := table.Open(memory{text}, f, table.Plain, table.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	plan, err := table.NewPlan(src.Columns(), digits(), table.Want{ID: "id"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	block, err := src.Read(benchRows)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := block.Decode(plan); len(d.Bad) > 0 || len(d.Groups) != 1 {
+			b.Fatalf("%d bad rows, the first: %v", len(d.Bad), d.Bad[0].Err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchRows), "ns/row")
+}
+
+func BenchmarkDecodeJSONL(b *testing.B) {
+	var text bytes.Buffer
+	for id := range benchRows {
+		digitLine(&text, id)
+	}
+	benchDecode(b, table.JSONL, text.Bytes())
+}
