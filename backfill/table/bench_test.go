@@ -95,3 +95,6 @@ func BenchmarkDecodeJSONL(b *testing.B) {
 	}
 	benchDecode(b, table.JSONL, text.Bytes())
 }
+
+func BenchmarkDecodeCSV(b *testing.B)       { benchDecode(b, table.CSV, digitCSV(benchRows, false)) }
+func BenchmarkDecodeCSVQuoted(b *testing.B) { benchDecode(b, table.CSV, digitCSV(benchRows, true)) }

@@ -83,6 +83,12 @@ func (a *assembler) appendScalar(input int, column string, value []byte) *job.Er
 // appendText reads the text of a CSV's cell as one element of an input.
 func (a *assembler) appendText(input int, column string, text []byte) *job.Error {
 	in, row := &a.plan.Inputs[input], &a.inputs[input]
+	if in.Datatype == job.FP32 {
+		if bits, end := shortFloat(text, 0); end == len(text) && end > 0 {
+			row.data = binary.LittleEndian.AppendUint32(row.data, bits)
+			return nil
+		}
+	}
 	if data, end := appendNumber(row.data, in.Datatype, text, 0); end == len(text) && end > 0 {
 		row.data = data
 		return nil
