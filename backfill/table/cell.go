@@ -166,7 +166,7 @@ func appendTextFloat(dst []byte, dt job.Datatype, text []byte) ([]byte, bool) {
 		if dt == job.FP16 {
 			wide = wide&0x8000 | 0x7c00 | wide&0x40<<3
 		}
-		return binary.LittleEndian.AppendUint16(dst, uint16(wide)), true //nolint:gosec // the upper half
+		return binary.LittleEndian.AppendUint16(dst, uint16(wide)), true
 	}
 	return appendScanned(dst, dt, strconv.AppendFloat(nil, f, 'e', -1, 64))
 }

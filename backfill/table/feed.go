@@ -79,7 +79,7 @@ func (f *feed) skipMark() {
 func (f *feed) skip(offset int64) error {
 	for f.offset() < offset {
 		if f.pos == len(f.buf) && !f.more() {
-			if f.end != io.EOF {
+			if f.end != io.EOF { //nolint:errorlint // a Reader returns io.EOF itself
 				return f.fault()
 			}
 			return fmt.Errorf("the input ends at byte %d, before the place to go on from, %d: it is another one than before", f.offset(), offset)

@@ -196,10 +196,5 @@ func (s *jsonlSink) appendLine(dst []byte, r *record) []byte {
 }
 
 func (s *jsonlSink) owns(name []byte) bool {
-	for _, own := range s.own {
-		if string(name) == own {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.own, string(name))
 }

@@ -4,10 +4,10 @@ import "errors"
 
 // openParquet opens a Parquet file.
 func openParquet(Input) (Source, error) {
-	return nil, errors.New("Parquet is not read yet") //nolint:revive,staticcheck // a name
+	return nil, errors.New("Parquet is not read yet")
 }
 
 // newParquetSink writes a Parquet file.
 func newParquetSink(File, Spec, *Mark) (Sink, error) {
-	return nil, errors.New("Parquet is not written yet") //nolint:revive,staticcheck // a name
+	return nil, errors.New("Parquet is not written yet")
 }

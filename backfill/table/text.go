@@ -9,8 +9,7 @@ import (
 
 // toError returns err as what job's readers say they return.
 func toError(err error) *job.Error {
-	var e *job.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*job.Error](err); ok {
 		return e
 	}
 	return job.Errorf(job.CodeInternal, "", "%v", err)
