@@ -20,6 +20,9 @@ const checkpointVersion = 1
 type Checkpoint struct {
 	Version int    `json:"version"`
 	Key     string `json:"key"`
+	// Run tells this beginning from others of the same: what they asked for has been dropped since, and NATS may still know
+	// their jobs' IDs.
+	Run string `json:"run"`
 	// About says for people and for messages what the key is made of.
 	About map[string]string `json:"about"`
 	// RowsPerJob is where the input is cut.

@@ -197,7 +197,7 @@ func (s *backfillSettings) do(ctx context.Context, env environment, service *bac
 			s.run.CommitEvery = 30 * time.Second
 		}
 	}
-	run, err := backfill.New(s.run, backfill.Deps{Jobs: service.jobs(outputs, out.resumed), Task: files, Key: out.checkpoint.Key, Logger: logger})
+	run, err := backfill.New(s.run, backfill.Deps{Jobs: service.jobs(outputs, out.resumed), Task: files, Key: out.checkpoint.Key + "/" + out.checkpoint.Run, Logger: logger})
 	if err != nil {
 		return withCode(exitUsage, err)
 	}

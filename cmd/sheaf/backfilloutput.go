@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -205,7 +206,7 @@ func keyOf(about map[string]string) string {
 
 // goOn reads the checkpoint, and decides whether it counts.
 func (o *backfillOutput) goOn(ctx context.Context, env environment, s *backfillSettings, about map[string]string) (complete bool, err error) {
-	fresh := &backfill.Checkpoint{Key: keyOf(about), About: about, RowsPerJob: s.rowsPerJob}
+	fresh := &backfill.Checkpoint{Key: keyOf(about), Run: rand.Text()[:8], About: about, RowsPerJob: s.rowsPerJob}
 	if o.stream {
 		o.checkpoint = fresh
 		return false, nil
