@@ -186,11 +186,11 @@ func (b *csvBlock) decode(a *assembler, fields [][]byte) *job.Error {
 		if in.List {
 			c := in.Columns[0]
 			value := bytes.TrimSpace(fields[c])
-			if len(value) == 0 {
+			if len(value) == 0 && in.Datatype != job.Bytes {
 				return job.Invalidf(b.columns[c].Name, "expected a list, the cell is empty")
 			}
 			var err *job.Error
-			if value[0] == '[' {
+			if bytes.HasPrefix(value, []byte{'['}) {
 				err = a.appendJSON(i, b.columns[c].Name, value)
 			} else if err = a.appendText(i, b.columns[c].Name, fields[c]); err == nil {
 				err = a.inputs[i].fit(in, b.columns[c].Name, nil)

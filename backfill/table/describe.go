@@ -145,16 +145,23 @@ func join(which []int, text func(c int) string) string {
 	return strings.Join(list, ", ")
 }
 
-// clip cuts a name that came from outside where it is long, and quotes it where it is not plain.
+// longName is how much of a name is shown.
+const longName = 64
+
+// clip shows a name that came from outside: cut where it is long, quoted where it is not plain.
 func clip(name string) string {
-	const limit = 64
-	if len(name) > limit {
-		return strconv.Quote(name[:limit]) + "…"
-	}
-	if name == "" || !job.ValidText(name, limit) || strings.ContainsAny(name, " ,=\"'") {
-		return strconv.Quote(name)
+	if name == "" || !job.ValidText(name, longName) || strings.ContainsAny(name, " ,=\"'") {
+		return quote(name)
 	}
 	return name
+}
+
+// quote is clip with quotes always.
+func quote(name string) string {
+	if len(name) > longName {
+		return strconv.Quote(name[:longName]) + "…"
+	}
+	return strconv.Quote(name)
 }
 
 func quoted(list []string) string {

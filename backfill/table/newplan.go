@@ -57,7 +57,7 @@ func (p *planner) checkWant(inputs []PlanInput) error {
 	}
 	for name := range p.want.Inputs {
 		if !slices.Contains(known, name) {
-			return fmt.Errorf("model %s has no input %q: its inputs are %s", p.info.Key(), clip(name), quoted(known))
+			return fmt.Errorf("model %s has no input %s: its inputs are %s", p.info.Key(), quote(name), quoted(known))
 		}
 	}
 	if p.want.InputColumn == "" {
@@ -68,7 +68,7 @@ func (p *planner) checkWant(inputs []PlanInput) error {
 			p.info.Key(), quoted(known), known[0])
 	}
 	if len(p.want.Inputs) > 0 {
-		return fmt.Errorf("the column of input %q is given twice: as the input column %q, and by --input", known[0], clip(p.want.InputColumn))
+		return fmt.Errorf("the column of input %q is given twice: as the input column %s, and by --input", known[0], quote(p.want.InputColumn))
 	}
 	return nil
 }
@@ -98,11 +98,11 @@ func (p *planner) explicit(in *PlanInput, patterns []string) error {
 	for _, pattern := range patterns {
 		found := p.match(pattern)
 		if len(found) == 0 {
-			return fmt.Errorf("input %q: no column is %q; the table has %s", in.Name, clip(pattern), p.list(nil))
+			return fmt.Errorf("input %q: no column is %s; the table has %s", in.Name, quote(pattern), p.list(nil))
 		}
 		for _, c := range found {
 			if slices.Contains(chosen, c) {
-				return fmt.Errorf("input %q: the column %q is named twice, by %q the second time", in.Name, p.name(c), clip(pattern))
+				return fmt.Errorf("input %q: the column %s is named twice, by %s the second time", in.Name, quote(p.columns[c].Name), quote(pattern))
 			}
 			chosen = append(chosen, c)
 		}
@@ -110,14 +110,14 @@ func (p *planner) explicit(in *PlanInput, patterns []string) error {
 	if len(chosen) == 1 {
 		c := chosen[0]
 		if n := elements(in.Shape); p.scalar(c) && n > 1 {
-			return fmt.Errorf("input %q takes %s in a row, and column %q has one %s", in.Name, amount(in, n), p.name(c), p.columns[c].Kind)
+			return fmt.Errorf("input %q takes %s in a row, and column %s has one %s", in.Name, amount(in, n), quote(p.columns[c].Name), p.columns[c].Kind)
 		}
 		p.take(in, c)
 		return nil
 	}
 	for _, c := range chosen {
 		if p.columns[c].Kind == List {
-			return fmt.Errorf("input %q: column %q is a list, and a list is a whole row: name it alone, or only columns of single values", in.Name, p.name(c))
+			return fmt.Errorf("input %q: column %s is a list, and a list is a whole row: name it alone, or only columns of single values", in.Name, quote(p.columns[c].Name))
 		}
 	}
 	shape, ok := fitShape(in.Shape, []int64{int64(len(chosen))})
