@@ -49,6 +49,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	if len(args) > 0 && args[0] == rowsVerb {
+		err := serveRows(ctx, args[1:], stderr)
+		switch {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return exitOK
+		default:
+			printf(stderr, "bench rows: %v\n", err)
+			return exitFailed
+		}
+	}
 	if len(args) > 0 {
 		if code, ok := runVerb(ctx, args, stdout, stderr); ok {
 			return code
