@@ -40,7 +40,7 @@ build: toolchain onnxruntime ## Build bin/sheaf
 	@go build -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/sheaf ./cmd/sheaf
 
 ##@ Check
-.PHONY: test test-js test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-grpc bench-lanes bench-fair bench-overload soak chaos compose-test
+.PHONY: test test-js test-python schemathesis smoke lint vulncheck fuzz bench bench-http bench-grpc bench-lanes bench-fair bench-overload bench-backfill bench-backfill-lanes soak chaos chaos-backfill compose-test
 test: deps ## Run all tests, against a real redis-server and nats-server among others (TESTFLAGS="-race -shuffle=on")
 	@$(GOTEST) $(TESTFLAGS) ./...
 
@@ -86,11 +86,20 @@ bench-fair: deps build ## Measure what one tenant notices of another that floods
 bench-overload: deps build ## Offer five times what is sustainable over HTTP, and count what finishes in time
 	@cd bench && go run . overload $(ARGS)
 
+bench-backfill: deps build ## Measure `sheaf backfill` of a million rows beside a bare loop, and compare every row (ARGS="-rows 10000000 -rounds 1")
+	@cd bench && go run . backfill $(ARGS)
+
+bench-backfill-lanes: deps build ## Measure interactive latency of a heavy model beside `sheaf backfill`, and without
+	@cd bench && go run . backfill-lanes $(ARGS)
+
 soak: deps build ## Run for an hour at half load, then work off 300 backlogs of 50,000 jobs (ARGS="-duration 10m -drains 30")
 	@cd bench && go run . soak $(ARGS)
 
 chaos: deps build ## Kill, stop and cut off processes under load, and count what is lost, wrong or flipped (ARGS="-quick")
 	@go run ./chaos $(ARGS)
+
+chaos-backfill: deps build ## Kill `sheaf backfill`, workers and Redis, start them again, and compare the output with an undisturbed one
+	@cd bench && go run . backfill-chaos $(ARGS)
 
 compose-test: ## Start docker compose with three workers, send the held-out rows, compare the answers, stop it
 	@scripts/compose-test

@@ -5,6 +5,10 @@
 //	bench              throughput and latency of Sheaf and asynq             make bench
 //	bench lanes        interactive jobs beside a backfill, and the reverse   make bench-lanes
 //	bench fair         one tenant while another floods                       make bench-fair
+//	bench backfill     files of a million rows, beside a bare loop           make bench-backfill
+//	bench backfill-lanes  interactive jobs beside `sheaf backfill`           make bench-backfill-lanes
+//	bench backfill-chaos  `sheaf backfill` among kills                       make chaos-backfill
+//	bench rows         makes such a file
 //	bench overload     five times what is sustainable, over HTTP             make bench-overload
 //	bench soak         an hour at half load, then 300 backlogs               make soak
 //
@@ -39,5 +43,11 @@
 //	histogram.go    distributions of millions of times
 //	lanes.go, fair.go, overload.go (submitter.go is its client), soak.go
 //	drains.go       backlogs built up and worked off; hold.go keeps the workers from them, gaps.go looks for standstills
+//	backfill.go     `sheaf backfill` and the bare loop (bareloop.go) on the same file; backfillfiles.go, backfilltable.go
+//	manyrows.go     any number of digits rows; rowfile.go, rowformats.go files of them, rowsverb.go the verb
+//	answers.go      what stands in an output; badrows.go in a file of errors
+//	command.go      a program that comes to its end, and what it used
+//	backfillchaos.go, backfillkills.go the same among kills; victim.go kills and starts again
+//	backfilllanes.go  `sheaf backfill` as the backfill of the lanes
 //	predictclient.go  asks /predict; resources.go what processes hold, and whether it grows
 package main

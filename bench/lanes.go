@@ -31,6 +31,8 @@ type lanesConfig struct {
 	rate   float64
 	load   float64
 	window int
+
+	command *backfillSettings // the backfill is `sheaf backfill`; nil: a feeder
 }
 
 func parseLanesConfig(args []string, stderr io.Writer) (*lanesConfig, error) {
@@ -103,6 +105,7 @@ type lanesRound struct {
 type lanesReport struct {
 	verbReport
 
+	Command  bool         `json:"sheaf_backfill"` // in place of a feeder
 	Model    string       `json:"model"`
 	Rows     int          `json:"rows"`
 	MaxRows  int          `json:"max_rows"`
@@ -118,7 +121,7 @@ type lanesReport struct {
 }
 
 func runLanes(ctx context.Context, c *lanesConfig, stderr io.Writer) (*lanesReport, error) {
-	r := &lanesReport{Model: c.model, Rows: c.rows}
+	r := &lanesReport{Command: c.command != nil, Model: c.model, Rows: c.rows}
 	err := inLab(ctx, &c.verbSettings, stderr, &r.verbReport, func(ctx context.Context, l *lab, say func(string, ...any)) error {
 		load, err := c.workload(ctx, &c.labSettings, r.library)
 		if err != nil {
@@ -132,6 +135,9 @@ func runLanes(ctx context.Context, c *lanesConfig, stderr io.Writer) (*lanesRepo
 		info, _ := client.models.Get(load.model, "")
 		r.MaxRows = info.MaxRows
 		m := &lanesBench{lanesConfig: c, lab: l, client: client, load: load, report: r}
+		if err := m.prepare(ctx); err != nil {
+			return err
+		}
 		if err := m.calibrate(ctx); err != nil {
 			return err
 		}
@@ -170,6 +176,7 @@ type lanesBench struct {
 	client *client
 	load   *workload
 	report *lanesReport
+	runs   int // of the command
 }
 
 // calibrate finds out what the backfill does alone, and sets the rate and the window by it.
@@ -223,7 +230,14 @@ func (m *lanesBench) measure(ctx context.Context, rate float64, backfill bool, s
 	}
 	defer stop()
 	var bulk *feeder
-	if backfill {
+	var command *process
+	switch {
+	case backfill && m.command != nil:
+		if command, err = m.startBackfill(); err != nil {
+			return p, err
+		}
+		defer command.stop()
+	case backfill:
 		bulk, err = startFeeder(m.lab, m.load, &feederSettings{kind: feederBulk, lane: job.Bulk, window: m.report.Window, share: bulkCompared})
 		if err != nil {
 			return p, err
@@ -244,6 +258,11 @@ func (m *lanesBench) measure(ctx context.Context, rate float64, backfill bool, s
 			return p, err
 		}
 	}
+	if command != nil {
+		if err := m.endBackfill(ctx, command); err != nil {
+			return p, err
+		}
+	}
 	if err := book.settle(ctx, drainPatience); err != nil {
 		return p, err
 	}
@@ -254,11 +273,9 @@ func (m *lanesBench) measure(ctx context.Context, rate float64, backfill bool, s
 
 // timed is the part of a phase that is measured.
 func (m *lanesBench) timed(ctx context.Context, book *book, rate float64, backfill bool, seed int, p *lanesPhase) error {
-	db := m.lab.database(dbSheaf)
-	defer db.Close() //nolint:errcheck // only read
-	before, err := db.DBSize(ctx).Result()
+	before, err := m.finished(ctx)
 	if err != nil {
-		return fmt.Errorf("count the results in Redis: %w", err)
+		return err
 	}
 	from := time.Now()
 	watching, unwatch := context.WithCancel(ctx)
@@ -274,9 +291,9 @@ func (m *lanesBench) timed(ctx context.Context, book *book, rate float64, backfi
 		rest(ctx, m.phase)
 	}
 	if backfill {
-		after, err := db.DBSize(ctx).Result()
+		after, err := m.finished(ctx)
 		if err != nil {
-			return fmt.Errorf("count the results in Redis: %w", err)
+			return err
 		}
 		p.Bulk = float64(int(after-before)-book.finished(classInteractive)) / time.Since(from).Seconds()
 	}

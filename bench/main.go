@@ -42,6 +42,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	if len(args) > 0 && args[0] == bareLoopVerb {
+		if err := serveBareLoop(ctx, args[1:], stderr); err != nil {
+			printf(stderr, "bench bare-loop: %v\n", err)
+			return exitFailed
+		}
+		return exitOK
+	}
 	if len(args) > 0 && args[0] == feederVerb {
 		if err := serveFeeder(ctx, args[1:], stderr); err != nil {
 			printf(stderr, "bench feeder: %v\n", err)

@@ -98,6 +98,24 @@ func runVerb(ctx context.Context, args []string, stdout, stderr io.Writer) (code
 	var run func(context.Context) (verbOutcome, error)
 	var err error
 	switch args[0] {
+	case "backfill":
+		var c *backfillConfig
+		if c, err = parseBackfill(args[1:], stderr); err == nil {
+			settings = &c.verbSettings
+			run = func(ctx context.Context) (verbOutcome, error) { return runBackfill(ctx, c, stderr) }
+		}
+	case "backfill-chaos":
+		var c *backfillChaosConfig
+		if c, err = parseBackfillChaos(args[1:], stderr); err == nil {
+			settings = &c.verbSettings
+			run = func(ctx context.Context) (verbOutcome, error) { return runBackfillChaos(ctx, c, stderr) }
+		}
+	case "backfill-lanes":
+		var c *lanesConfig
+		if c, err = parseBackfillLanes(args[1:], stderr); err == nil {
+			settings = &c.verbSettings
+			run = func(ctx context.Context) (verbOutcome, error) { return runLanes(ctx, c, stderr) }
+		}
 	case "fair":
 		var c *fairConfig
 		if c, err = parseFair(args[1:], stderr); err == nil {
