@@ -71,8 +71,7 @@ func (c *backfillChaosConfig) validate() error {
 		errs = append(errs, fmt.Errorf("-workers is %d and -ack-wait %v: expected 1 to 16, and no negative time", c.workers, c.ackWait))
 	}
 	if c.ackWait > 0 {
-		lease := "--bulk-ack-wait=" + c.ackWait.String()
-		c.workerArgs, c.moreArgs = append(c.workerArgs, lease), c.moreArgs+" "+lease
+		c.workerArgs = append(c.workerArgs, "--bulk-ack-wait", c.ackWait.String())
 	}
 	c.models = []string{c.digits()}
 	return errors.Join(errs...)

@@ -56,10 +56,10 @@ type rowWriter interface {
 }
 
 func newRowWriter(w io.Writer, form rowForm) rowWriter {
-	switch {
-	case form.format == formatParquet:
+	switch form.format {
+	case formatParquet:
 		return newParquetRows(w, form.wide)
-	case form.format == formatCSV:
+	case formatCSV:
 		return newCSVRows(w)
 	default:
 		return &jsonRows{w: bufio.NewWriterSize(w, 1<<20), wide: form.wide}
@@ -87,7 +87,7 @@ func makeRows(ctx context.Context, file string, form rowForm, rows *manyRows, n 
 	w := newRowWriter(f, form)
 	ledger := func(ledgerEntry) error { return nil }
 	if rows.bad > 0 {
-		l, err := os.Create(ledgerOf(file)) //nolint:gosec // as above
+		l, err := os.Create(ledgerOf(file))
 		if err != nil {
 			return err
 		}
@@ -200,13 +200,11 @@ func appendPixels(b []byte, pixels *[rowWidth]uint8, bad fault) []byte {
 }
 
 func appendValue(b []byte, v uint8, i int, bad fault) []byte {
-	if i == spoilt {
-		switch bad {
-		case faultText:
-			return append(b, `"ink"`...)
-		case faultHole:
-			return append(b, "null"...)
-		}
+	if i == spoilt && bad == faultText {
+		return append(b, `"ink"`...)
+	}
+	if i == spoilt && bad == faultHole {
+		return append(b, "null"...)
 	}
 	return strconv.AppendUint(b, uint64(v), 10)
 }

@@ -67,7 +67,7 @@ const parquetRowGroup = 122_880
 
 // parquetRows writes Parquet as pandas does: every value may be null, dictionaries, Snappy.
 type parquetRows struct {
-	w     *parquet.Writer
+	w     *parquet.GenericWriter[any]
 	wide  bool
 	rows  []parquet.Row
 	n     int
@@ -85,7 +85,7 @@ func newParquetRows(w io.Writer, wide bool) *parquetRows {
 		columns[columnPixels] = parquet.Optional(parquet.List(value))
 	}
 	return &parquetRows{
-		w:    parquet.NewWriter(w, parquet.NewSchema("rows", columns), parquet.Compression(&parquet.Snappy)),
+		w:    parquet.NewGenericWriter[any](w, parquet.NewSchema("rows", columns), parquet.Compression(&parquet.Snappy)),
 		wide: wide, rows: make([]parquet.Row, 256),
 	}
 }
