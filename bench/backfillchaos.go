@@ -91,7 +91,7 @@ type backfillChaosReport struct {
 
 	Undisturbed commandRun  `json:"undisturbed"`
 	Disturbed   float64     `json:"disturbed_s"`
-	Wished      int         `json:"kills_wished"` // of the command
+	Wished      int         `json:"kills_wished"`
 	Kills       []killed    `json:"kills"`
 	Starts      int         `json:"starts"`          // of the command
 	Turned      int         `json:"starts_in_vain"`  // because Redis or NATS was down
@@ -108,7 +108,7 @@ type backfillChaosReport struct {
 func runBackfillChaos(ctx context.Context, c *backfillChaosConfig, stderr io.Writer) (*backfillChaosReport, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.patience, fmt.Errorf("not done within %v (-patience)", c.patience))
 	defer cancel()
-	r := &backfillChaosReport{Wished: c.kills, Seed: c.seed, Rows: c.rows, Format: c.format, Ordered: c.ordered}
+	r := &backfillChaosReport{Wished: c.kills + c.workerKill + c.redisKill + c.natsKill, Seed: c.seed, Rows: c.rows, Format: c.format, Ordered: c.ordered}
 	err := inLab(ctx, &c.verbSettings, stderr, &r.verbReport, func(ctx context.Context, l *lab, say func(string, ...any)) error {
 		p, err := openPredictor(ctx, r.library, l.modelsDir())
 		if err != nil {

@@ -177,7 +177,7 @@ func (b *backfillBench) again(ctx context.Context, files backfillFiles, ledger [
 	if answered.n > 0 {
 		return fmt.Errorf("%s: %d bad rows have answers the second time", output, answered.n)
 	}
-	return sameReasons(first, second, ledger)
+	return sameReasons(first, second, ledger, files.form)
 }
 
 // sampleCount is how many rows of the bare loop are compared with the model's answers.

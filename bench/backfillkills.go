@@ -56,6 +56,9 @@ const (
 	theNATS    = "nats-server"
 )
 
+// lastKill is the share of the rows after which nothing is killed, so that a command that is nearly done does not end before.
+const lastKill = 0.9
+
 // moments draws them: anywhere in the run, so that some come close together, and some when the command has just been
 // started again. What is counted is rows and not seconds, so that all of them come to pass.
 func (c *backfillChaosConfig) moments() []moment {
@@ -64,7 +67,7 @@ func (c *backfillChaosConfig) moments() []moment {
 	var list []moment
 	for what, n := range []int{c.kills, c.workerKill, c.redisKill, c.natsKill} {
 		for range n {
-			m := moment{share: 0.96 * random.Float64(), later: upTo(150 * time.Millisecond), what: []string{theCommand, theWorker, theRedis, theNATS}[what]}
+			m := moment{share: lastKill * random.Float64(), later: upTo(20 * time.Millisecond), what: []string{theCommand, theWorker, theRedis, theNATS}[what]}
 			m.pause = upTo(time.Second)
 			list = append(list, m)
 		}
@@ -112,7 +115,7 @@ func (b *backfillChaos) seen() int64 {
 }
 
 // scrapeInterval is how often the workers are read besides.
-const scrapeInterval = 50 * time.Millisecond
+const scrapeInterval = 20 * time.Millisecond
 
 // disturb runs the command, kills it and others, and starts it again until it has ended by itself.
 func (b *backfillChaos) disturb(ctx context.Context) error {
@@ -221,7 +224,7 @@ func (b *backfillChaos) inject(ctx, life context.Context, redis, nats *victim) e
 	next := 0
 	for _, m := range b.moments() {
 		for float64(b.seen()) < m.share*float64(b.report.Wanted) {
-			if !rest(ctx, 10*time.Millisecond) {
+			if !rest(ctx, 2*time.Millisecond) {
 				break
 			}
 		}
