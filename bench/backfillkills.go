@@ -182,7 +182,11 @@ func (b *backfillChaos) judgeRows(deliveries int64) {
 		kills += v.kills
 	}
 	r.AtMost = r.Recomputed + (r.Unseen*pace+float64(kills)*2*inFlightRows)/rows
-	r.Ceiling = deliveries * b.rowsPerJob()
+	// What is run has been delivered. This is certain, and counts what a dead worker had and did not run.
+	if size := b.rowsPerJob(); size > 0 {
+		r.Redelivered = deliveries - (b.rows+size-1)/size
+		r.AtMost = max(r.Recomputed, min(r.AtMost, float64(r.Redelivered*size)/rows))
+	}
 }
 
 // inFlightRows is a batch of the digits model.

@@ -52,12 +52,12 @@ func (m *lanesBench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	form := rowForm{format: formatParquet}
+	form := rowForm{format: formatJSONL}
 	rows, err := newManyRows(m.heldOut(), m.command.seed, 0, form)
 	if err != nil {
 		return err
 	}
-	return makeRows(ctx, filepath.Join(dir, "rows.parquet"), form, rows, m.command.rows)
+	return makeRows(ctx, filepath.Join(dir, "rows.jsonl"), form, rows, m.command.rows)
 }
 
 // startBackfill starts the command. Each run has an output of its own, and so jobs of its own.
@@ -71,8 +71,8 @@ func (m *lanesBench) startBackfill() (*process, error) {
 		return nil, err
 	}
 	m.runs++
-	output := filepath.Join(dir, fmt.Sprintf("out-%d.parquet", m.runs))
-	p, err := startProcess("backfill", dir, program, m.command.backfillArgs(m.lab, m.model, filepath.Join(dir, "rows.parquet"), output, columnPixels)...)
+	output := filepath.Join(dir, fmt.Sprintf("out-%d.jsonl", m.runs))
+	p, err := startProcess("backfill", dir, program, m.command.backfillArgs(m.lab, m.model, filepath.Join(dir, "rows.jsonl"), output, columnPixels)...)
 	if err != nil {
 		return nil, err
 	}
