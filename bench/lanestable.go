@@ -6,7 +6,8 @@ func (r *lanesReport) judge() {
 	if r.P99Ratio.Median > wantLanesRatio {
 		r.miss("interactive p99 beside a backfill is %.2f times what it is without; at most %.1f is wanted", r.P99Ratio.Median, wantLanesRatio)
 	}
-	if r.Share.Median < wantBulkShare {
+	// How much of the machine the interactive jobs take from the command is in the table, and not promised.
+	if !r.Command && r.Share.Median < wantBulkShare {
 		r.miss("the backfill keeps %.0f %% of its throughput beside interactive jobs; %.0f %% is wanted", 100*r.Share.Median, 100*wantBulkShare)
 	}
 	for i, one := range r.Rounds {
