@@ -45,7 +45,14 @@ func (r *backfillReport) print(w io.Writer) {
 		_ = t.Flush()
 		printf(w, "  share %.2f of the bare loop (median; %.2f to %.2f)\n", f.Share.Median, f.Share.Min, f.Share.Max)
 	}
-	printf(w, "\nEvery row of every output was compared with the bare loop's, within %g, and some of those with the model itself.\n", rowTolerance)
+	for _, f := range r.Forms {
+		for i := range f.Rounds {
+			one := &f.Rounds[i].Sheaf
+			printf(w, "\n%s, round %d: memory of sheaf backfill %d MB in the second quarter of its time, %d MB in the last (medians), %d MB at most",
+				f.Format, i+1, int64(one.Early)>>20, int64(one.Late)>>20, one.Peak>>20)
+		}
+	}
+	printf(w, "\n\nEvery row of every output was compared with the bare loop's, within %g, and some of those with the model itself.\n", rowTolerance)
 	if r.Bad > 0 {
 		printf(w, "The files of bad rows have exactly those that were made bad, each with its line and a reason; submitted again, they gave the same reasons.\n")
 	}
