@@ -1,0 +1,15 @@
+// Package batch runs files of requests on the server, as OpenAI's batches do: a file of JSON lines in, one file of
+// answers and one of errors out, each with a line for each line of the input.
+//
+// What there is of a batch is in JetStream, and nothing else holds state:
+//
+//   - Its message in a work-queue stream says that it is not finished. The batch is accepted when that publish is
+//     acknowledged; it is removed when the batch's record says how it ended.
+//   - Its record in a key-value bucket says what was asked for (cancel, pause), which parts of the input are done, and
+//     which objects hold their answers. It is changed by compare and swap only, and the counts are sums over it.
+//   - Files, and answers in segments, are objects.
+//
+// Any number of [Service]s share the batches. The one that holds a batch's message runs it; when it dies another takes
+// the batch over within the lease and goes on where the record ends. Answers count from the moment that the record
+// names their segment, so a line is in the files once, however often its part was computed.
+package batch
