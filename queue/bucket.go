@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -17,6 +18,8 @@ import (
 type Bucket struct {
 	q    *Queue
 	name string // as the server knows it
+	tree bool   // see TreeBucket
+	age  time.Duration
 }
 
 // Bucket returns the bucket of a name such as "keys", which the server knows as "sheaf-keys". It asks nobody.
@@ -47,6 +50,7 @@ func (b *Bucket) ensure(ctx context.Context) error {
 		History:     1,
 		Storage:     jetstream.FileStorage,
 		Replicas:    b.q.cfg.Replicas,
+		TTL:         b.age,
 	})
 	if errors.Is(err, jetstream.ErrBucketExists) {
 		return nil
@@ -57,14 +61,14 @@ func (b *Bucket) ensure(ctx context.Context) error {
 // Put stores a value under key. Nothing is written if it stands there already.
 func (b *Bucket) Put(ctx context.Context, key string, value []byte) error {
 	return b.with(ctx, "write", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		e, err := kv.Get(ctx, escapeKey.Replace(key))
+		e, err := kv.Get(ctx, b.escape(key))
 		if err == nil && bytes.Equal(e.Value(), value) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
 			return err
 		}
-		_, err = kv.Put(ctx, escapeKey.Replace(key), value)
+		_, err = kv.Put(ctx, b.escape(key), value)
 		return err
 	})
 }
@@ -72,7 +76,7 @@ func (b *Bucket) Put(ctx context.Context, key string, value []byte) error {
 // Create stores a value under a key that has none; ErrExists if it has.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) error {
 	return b.with(ctx, "create", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		_, err := kv.Create(ctx, escapeKey.Replace(key), value)
+		_, err := kv.Create(ctx, b.escape(key), value)
 		if errors.Is(err, jetstream.ErrKeyExists) {
 			return ErrExists
 		}
@@ -83,7 +87,7 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte) error {
 // Get returns the value under key; job.ErrNotFound if there is none, or no bucket.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, err error) {
 	err = b.with(ctx, "read", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		e, err := kv.Get(ctx, escapeKey.Replace(key))
+		e, err := kv.Get(ctx, b.escape(key))
 		if err == nil {
 			value = e.Value()
 		}
@@ -98,14 +102,14 @@ func (b *Bucket) Get(ctx context.Context, key string) (value []byte, err error) 
 // Delete removes the value under key. It is no error if there is none.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
 	return b.with(ctx, "delete", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		_, err := kv.Get(ctx, escapeKey.Replace(key))
+		_, err := kv.Get(ctx, b.escape(key))
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return kv.Delete(ctx, escapeKey.Replace(key))
+		return kv.Delete(ctx, b.escape(key))
 	})
 }
 

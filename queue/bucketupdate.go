@@ -15,7 +15,7 @@ var ErrChanged = errors.New("the value was changed meanwhile")
 // GetRevision is Get, with the revision for Update.
 func (b *Bucket) GetRevision(ctx context.Context, key string) (value []byte, revision uint64, err error) {
 	err = b.with(ctx, "read", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		e, err := kv.Get(ctx, escapeKey.Replace(key))
+		e, err := kv.Get(ctx, b.escape(key))
 		if err == nil {
 			value, revision = e.Value(), e.Revision()
 		}
@@ -30,7 +30,7 @@ func (b *Bucket) GetRevision(ctx context.Context, key string) (value []byte, rev
 // Update replaces the value that has this revision; ErrChanged if it has another.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) error {
 	return b.with(ctx, "update", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		_, err := kv.Update(ctx, escapeKey.Replace(key), value, revision)
+		_, err := kv.Update(ctx, b.escape(key), value, revision)
 		if errors.Is(err, jetstream.ErrKeyExists) {
 			return ErrChanged
 		}

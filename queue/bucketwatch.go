@@ -97,7 +97,7 @@ func (w *watch) take(e jetstream.KeyValueEntry) {
 	if known && last.revision == now.revision && last.created.Equal(now.created) {
 		return
 	}
-	key := unescapeKey.Replace(e.Key())
+	key := w.b.unescape(e.Key())
 	if now.withdrawn {
 		w.fn(key, nil)
 		return
@@ -117,7 +117,7 @@ func (w *watch) withdrawLost() {
 		}
 		delete(w.told, key)
 		if !t.withdrawn {
-			w.fn(unescapeKey.Replace(key), nil)
+			w.fn(w.b.unescape(key), nil)
 		}
 	}
 }
