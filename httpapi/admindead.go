@@ -14,6 +14,7 @@ import (
 
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
 	"github.com/sheafml/sheaf/queue"
 )
 
@@ -31,7 +32,7 @@ func selectionOf(q url.Values, left ...string) (DeadSelection, error) {
 	known := append(left, "lane", "model", "tenant", "reason", "code", "older_than", "newer_than", "job", "seqs", "max_seq")
 	for name := range q {
 		if !slices.Contains(known, name) {
-			return s, malformed(excerpt(name), "not a parameter of this route")
+			return s, malformed(model.Excerpt(name), "not a parameter of this route")
 		}
 	}
 	for _, text := range q["seqs"] {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/model"
 )
 
 // oipRequest is what an inference request of the Open Inference Protocol says besides its job.
@@ -30,7 +31,7 @@ func (a *API) infer(w *response, r *http.Request) error {
 
 // readInfer makes a submission of an inference request.
 func (a *API) readInfer(w *response, r *http.Request, q *oipRequest) (*submission, error) {
-	s, err := a.read(w, r, form{mediaBinary, func(body []byte, j *job.Job, _ *members) error {
+	s, err := a.read(w, r, form{mediaBinary, func(body []byte, j *job.Job, _ *model.Members) error {
 		text, data, err := splitBody(body, r.Header.Values(headerJSONLength))
 		if err != nil {
 			return err

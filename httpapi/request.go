@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,13 +27,13 @@ type submission struct {
 // and the media type that is taken beside JSON, if any. Nothing of the job may alias the body.
 type form struct {
 	media string
-	read  func(body []byte, j *job.Job, m *members) error
+	read  func(body []byte, j *job.Job, m *model.Members) error
 }
 
 // ownForm is the form of the bodies under /v1.
 func (a *API) ownForm() form {
-	return form{read: func(body []byte, j *job.Job, m *members) error {
-		return job.DecodeRequestJSON(body, j, a.cfg.Limits, m.take)
+	return form{read: func(body []byte, j *job.Job, m *model.Members) error {
+		return job.DecodeRequestJSON(body, j, a.cfg.Limits, m.Take)
 	}}
 }
 
@@ -71,7 +69,7 @@ func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 // decode reads a body into s. Nothing of s aliases it afterwards.
 func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	q := &s.Request
-	m := members{lane: lane}
+	m := model.Members{Lane: lane}
 	j := job.Job{Model: q.Model, Version: q.Version}
 	err := f.read(body, &j, &m)
 	q.RequestID = j.RequestID
@@ -84,88 +82,17 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 		}
 		q.Version = j.Version
 	}
-	switch {
-	case m.input != nil && j.Inputs != nil:
-		return explain(job.Invalidf("input", `expected either "input" or "inputs", got both`), s)
-	case m.input != nil:
-		s.short = true
-		if j.Inputs, s.single, err = a.shorthand(m.input, &s.Info); err != nil {
-			return explain(err, s)
-		}
-	case len(j.Inputs) == 0:
-		return explain(job.Invalidf("inputs", `expected "inputs", a list of tensors, or for a model with one input "input", an array`), s)
+	if s.short, s.single, err = m.Inputs(&j, &s.Info.Signature, a.cfg.Limits); err != nil {
+		return explain(err, s)
 	}
-	if m.lane != "" {
-		if q.Lane, err = job.ParseLane(m.lane); err != nil {
+	if m.Lane != "" {
+		if q.Lane, err = job.ParseLane(m.Lane); err != nil {
 			return job.Invalidf("lane", `expected "interactive" or "bulk"`)
 		}
 	}
 	q.Inputs, q.Outputs, q.Parameters = j.Inputs, j.Outputs, j.Parameters
-	q.Webhook = m.webhook
+	q.Webhook = m.Webhook
 	return nil
-}
-
-// members are those of a body that the Open Inference Protocol does not know.
-type members struct {
-	input []byte // raw JSON
-	lane  string
-	laned bool // the body has a lane
-	// webhook is "" if the body has none.
-	webhook string
-}
-
-// take is offered each such member.
-func (m *members) take(name string, value []byte) error {
-	switch name {
-	case "input":
-		if m.input != nil {
-			return job.Errorf(job.CodeMalformed, name, "the member is given twice")
-		}
-		m.input = value
-		return nil
-	case "lane":
-		lane := unquote(string(value))
-		if m.laned || m.lane != "" && m.lane != lane || lane == "" || len(value) == len(lane) {
-			return job.Invalidf(name, `expected "interactive" or "bulk", once`)
-		}
-		m.lane, m.laned = lane, true
-		return nil
-	case "webhook":
-		var url string
-		if m.webhook != "" || json.Unmarshal(value, &url) != nil || url == "" {
-			return job.Invalidf(name, "expected a URL, once")
-		}
-		m.webhook = url
-		return nil
-	}
-	return job.Invalidf(excerpt(name), `not a member of a request: expected "input" or "inputs", and if need be "outputs", "parameters", "id", "lane", "webhook"`)
-}
-
-// excerpt makes a name that a client sent fit for an error.
-func excerpt(name string) string {
-	const limit = 64
-	if len(name) > limit {
-		name = strings.ToValidUTF8(name[:limit], "") + "…"
-	}
-	return strings.Trim(strconv.Quote(name), `"`)
-}
-
-// shorthand makes the one input tensor of {"input": …}.
-func (a *API) shorthand(raw []byte, info *model.Info) (inputs []job.Tensor, single bool, err error) {
-	sig := &info.Signature
-	if len(sig.Inputs) != 1 {
-		return nil, false, job.Invalidf("input", `the model has %d inputs: expected "inputs" with each of them by name`, len(sig.Inputs))
-	}
-	spec := &sig.Inputs[0]
-	shape, data, err := job.ScanArray("input", raw, spec.Datatype, a.cfg.Limits)
-	if err != nil {
-		return nil, false, err
-	}
-	shape, single, err = spec.Fit(shape, sig.Batchable)
-	if err != nil {
-		return nil, false, err
-	}
-	return []job.Tensor{{Name: spec.Name, Datatype: spec.Datatype, Shape: shape, Data: data}}, single, nil
 }
 
 // body reads the body of a request. release must be called when nothing points into it any more.
