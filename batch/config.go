@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/sheafml/sheaf/queue"
 )
 
 // Config bounds batches. Start from [DefaultConfig].
@@ -50,6 +52,14 @@ func DefaultConfig() Config {
 		Window: 24 * time.Hour, MaxWindow: 7 * 24 * time.Hour, Retention: 7 * 24 * time.Hour, SweepEvery: 10 * time.Minute,
 		MaxStarts: 10,
 	}
+}
+
+// backstop is the age at which the server forgets what nobody has deleted: more than anything may live.
+func (c *Config) backstop() time.Duration { return 2*c.Retention + c.MaxWindow + 24*time.Hour }
+
+// limits are those of the stream.
+func (c *Config) limits() queue.BatchLimits {
+	return queue.BatchLimits{Lease: c.Lease, Max: c.MaxBatches, MaxPerTenant: c.MaxBatchesPerTenant}
 }
 
 // Validate names every fault of the settings at once.

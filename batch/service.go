@@ -3,9 +3,12 @@ package batch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"iter"
 	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -54,8 +57,8 @@ type Outputs interface {
 // Deps is what a Service stands on. Queue, Jobs and Models are needed.
 type Deps struct {
 	Queue *queue.Queue
-	// Jobs computes for a model, on behalf of a tenant; backfill.ThroughGateway does.
-	Jobs   func(model, version, tenant string) backfill.Jobs
+	// Jobs computes for a tenant and a model; backfill.ThroughGateway does.
+	Jobs   func(cfg backfill.GatewayConfig) backfill.Jobs
 	Models Models
 	// Webhooks nil: no batch may name one.
 	Webhooks Webhooks
@@ -74,72 +77,167 @@ type Deps struct {
 
 // Service keeps files, and makes and runs batches. It is safe for concurrent use.
 type Service struct {
-	cfg  Config
-	deps Deps
-	log  *slog.Logger
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+
+	records records
+	entries *queue.Bucket // of uploaded files
+	objects *queue.Files
+
+	preparing sync.Mutex
+	prepared  bool
 }
 
 // New returns a Service. Run makes it work on batches; without Run it only makes and shows them.
 func New(cfg Config, deps Deps) (*Service, error) {
-	return &Service{cfg: cfg, deps: deps}, errTODO
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("batch settings: %w", err)
+	}
+	if deps.Queue == nil || deps.Jobs == nil || deps.Models == nil {
+		return nil, errors.New("batches need Queue, Jobs and Models")
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Limits == (job.Limits{}) {
+		deps.Limits = job.DefaultLimits()
+	}
+	m, err := newMetrics(deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{
+		cfg: cfg, deps: deps, log: deps.Logger, metrics: m,
+		records: records{deps.Queue.TreeBucket("batches", cfg.backstop())},
+		entries: deps.Queue.TreeBucket("batch-files", cfg.backstop()),
+		objects: deps.Queue.Files("files"),
+	}, nil
 }
 
-var errTODO = errors.New("not there yet")
-
-// Run works on batches until ctx ends, and then hands back within seconds what it has in hand.
-func (s *Service) Run(ctx context.Context) error { return errTODO }
-
-// PutFile keeps a file of requests. name is what its owner calls it; purpose is PurposeBatch.
-func (s *Service) PutFile(ctx context.Context, tenant, name, purpose string, r io.Reader) (File, error) {
-	return File{}, errTODO
+// prepare makes the stream, the buckets and the store, once.
+func (s *Service) prepare(ctx context.Context) error {
+	s.preparing.Lock()
+	defer s.preparing.Unlock()
+	if s.prepared {
+		return nil
+	}
+	q := s.deps.Queue
+	for _, ensure := range []func() error{
+		func() error { return q.EnsureBatches(ctx, s.cfg.limits()) },
+		func() error { return s.records.bucket.Ensure(ctx) },
+		func() error { return s.entries.Ensure(ctx) },
+		func() error {
+			return s.objects.Ensure(ctx, queue.FilesLimits{MaxBytes: s.cfg.StoreBytes, MaxAge: s.cfg.backstop()})
+		},
+	} {
+		if err := ensure(); err != nil {
+			return err
+		}
+	}
+	s.prepared = true
+	return nil
 }
 
-// File returns what is known of a file: one that was uploaded, or an output of a batch.
-func (s *Service) File(ctx context.Context, tenant, id string) (File, error) { return File{}, errTODO }
-
-// Files lists the uploaded files of a tenant, the newest first, those behind the ID after ("" is from the first one).
-func (s *Service) Files(ctx context.Context, tenant, after string, limit int) (files []File, more bool, err error) {
-	return nil, false, errTODO
-}
-
-// OpenFile reads a file. That of a batch which is still running ends where the batch has come to.
-func (s *Service) OpenFile(ctx context.Context, tenant, id string) (io.ReadCloser, File, error) {
-	return nil, File{}, errTODO
-}
-
-// DeleteFile deletes an uploaded file; ErrInUse if a batch still reads it.
-func (s *Service) DeleteFile(ctx context.Context, tenant, id string) error { return errTODO }
-
-// Create makes a batch. When it returns the batch is accepted, and will come to an end whatever dies.
-func (s *Service) Create(ctx context.Context, tenant string, spec Spec) (Batch, error) {
-	return Batch{}, errTODO
+// doubt has prepare look again after an error that a lost stream would explain.
+func (s *Service) doubt(err error) error {
+	if errors.Is(err, queue.ErrUnavailable) {
+		s.preparing.Lock()
+		s.prepared = false
+		s.preparing.Unlock()
+	}
+	return err
 }
 
 // Get returns a batch.
-func (s *Service) Get(ctx context.Context, tenant, id string) (Batch, error) { return Batch{}, errTODO }
+func (s *Service) Get(ctx context.Context, tenant, id string) (Batch, error) {
+	r, _, err := s.records.get(ctx, tenant, id)
+	if err != nil {
+		return Batch{}, err
+	}
+	return r.view(s.cfg.Retention), nil
+}
 
 // List lists the batches of a tenant, the newest first, those behind the ID after ("" is from the first one).
 func (s *Service) List(ctx context.Context, tenant, after string, limit int) (batches []Batch, more bool, err error) {
-	return nil, false, errTODO
+	ids, more, err := page(ctx, s.records.bucket, tenant, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, id := range ids {
+		r, _, err := s.records.get(ctx, tenant, id)
+		if errors.Is(err, job.ErrNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		batches = append(batches, r.view(s.cfg.Retention))
+	}
+	return batches, more, nil
+}
+
+// page lists names below a tenant, the newest first: they are UUIDv7, or begin so.
+func page(ctx context.Context, bucket *queue.Bucket, tenant, after string, limit int) (names []string, more bool, err error) {
+	keys, err := bucket.Keys(ctx, tenant)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.Reverse(keys)
+	for _, key := range keys {
+		name := key[len(tenant)+1:]
+		if after != "" && name >= after {
+			continue
+		}
+		if len(names) == max(1, limit) {
+			return names, true, nil
+		}
+		names = append(names, name)
+	}
+	return names, false, nil
 }
 
 // Cancel asks for the batch's end. What is done until then is kept. ErrFinished if it is too late.
 func (s *Service) Cancel(ctx context.Context, tenant, id string) (Batch, error) {
-	return Batch{}, errTODO
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	return s.ask(ctx, tenant, id, func(r *record) {
+		if r.CancelAsked.IsZero() {
+			r.CancelAsked = now
+		}
+		if r.Runner == "" { // nobody has begun, and perhaps nobody will soon
+			r.Status, r.Ended = Cancelled, now
+		}
+	})
 }
 
 // Pause has the batch rest until Resume, or until its completion window is over. ErrFinished if it is too late.
 func (s *Service) Pause(ctx context.Context, tenant, id string) (Batch, error) {
-	return Batch{}, errTODO
+	return s.ask(ctx, tenant, id, func(r *record) { r.PauseAsked = true })
 }
 
 // Resume ends a Pause.
 func (s *Service) Resume(ctx context.Context, tenant, id string) (Batch, error) {
-	return Batch{}, errTODO
+	return s.ask(ctx, tenant, id, func(r *record) { r.PauseAsked = false })
 }
 
-// Follow reads an output of a batch from a byte on, while the batch runs and until its end. After an error nothing
-// follows.
-func (s *Service) Follow(ctx context.Context, tenant, id string, of Output, from int64) iter.Seq2[Lines, error] {
-	return func(yield func(Lines, error) bool) { yield(Lines{}, errTODO) }
+// ask notes what the owner of a batch wants of it; its runner sees it within moments.
+func (s *Service) ask(ctx context.Context, tenant, id string, want func(*record)) (Batch, error) {
+	r, err := s.records.change(ctx, tenant, id, func(r *record) error {
+		if r.Status.Final() {
+			return ErrFinished
+		}
+		want(r)
+		return nil
+	})
+	if r == nil {
+		return Batch{}, err
+	}
+	if err == nil && r.Status.Final() {
+		// Its runner does it once more, in case that this fails.
+		if err := s.queueWebhook(ctx, r); err != nil {
+			s.log.Debug("the webhook of a batch could not be queued; its runner does it", "batch", r.ID, "error", err)
+		}
+	}
+	return r.view(s.cfg.Retention), err
 }

@@ -25,7 +25,7 @@ type Spec struct {
 	// Webhook is a URL that is told of the end.
 	Webhook string `json:"webhook,omitempty"`
 
-	// MaxRate bounds the rows a second; 0 is no bound.
+	// MaxRate bounds the lines a second; 0 is no bound.
 	MaxRate float64 `json:"max_rate,omitempty"`
 	// Windows are the times of day in which it may run, such as "22:00-06:00"; none is any time.
 	Windows []string `json:"windows,omitempty"`

@@ -29,11 +29,18 @@ func (b *Bucket) GetRevision(ctx context.Context, key string) (value []byte, rev
 
 // Update replaces the value that has this revision; ErrChanged if it has another.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) error {
-	return b.with(ctx, "update", key, func(ctx context.Context, kv jetstream.KeyValue) error {
-		_, err := kv.Update(ctx, b.escape(key), value, revision)
+	_, err := b.Replace(ctx, key, value, revision)
+	return err
+}
+
+// Replace is Update, with the new revision. After ErrUnavailable the value may have been replaced all the same.
+func (b *Bucket) Replace(ctx context.Context, key string, value []byte, revision uint64) (next uint64, err error) {
+	err = b.with(ctx, "update", key, func(ctx context.Context, kv jetstream.KeyValue) (err error) {
+		next, err = kv.Update(ctx, b.escape(key), value, revision)
 		if errors.Is(err, jetstream.ErrKeyExists) {
 			return ErrChanged
 		}
 		return err
 	})
+	return next, err
 }

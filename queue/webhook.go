@@ -13,9 +13,14 @@ import (
 	"github.com/sheafml/sheaf/job"
 )
 
-// Webhook says that a job is finished whose outcome a URL is to be sent. It is a pointer to the job's record and carries
-// neither the outcome nor the URL: whoever can write to this stream cannot choose what is sent, nor where.
+// WebhookBatch is the kind of a Webhook that is of a batch.
+const WebhookBatch = "batch"
+
+// Webhook says that a job, or a batch, is finished whose outcome a URL is to be sent. It is a pointer to its record and
+// carries neither the outcome nor the URL: whoever can write to this stream cannot choose what is sent, nor where.
 type Webhook struct {
+	// Kind is "" for a job, or WebhookBatch: then the ID of Ticket is the batch's.
+	Kind   string
 	Ticket job.Ticket
 	Tenant string
 	// Host is that of the URL, so that the deliveries of one host can be held back without a look at each record.
@@ -31,6 +36,7 @@ type Webhook struct {
 // webhookBody is a Webhook on the wire, and GivenUpWebhook too.
 type webhookBody struct {
 	ID       string `json:"id"`
+	Kind     string `json:"kind,omitempty"`
 	Host     string `json:"host"`
 	Finished int64  `json:"finished,omitempty"` // milliseconds, as all times
 	Attempts int    `json:"attempts,omitempty"`
@@ -137,7 +143,7 @@ func (w *Webhook) body(reason string) ([]byte, error) {
 		since = time.Now()
 	}
 	b, err := json.Marshal(webhookBody{
-		ID: w.Ticket.String(), Host: w.Host, Finished: unixMilli(w.Finished), Attempts: w.Attempts, Since: unixMilli(since), Due: unixMilli(w.Due),
+		ID: w.Ticket.String(), Kind: w.Kind, Host: w.Host, Finished: unixMilli(w.Finished), Attempts: w.Attempts, Since: unixMilli(since), Due: unixMilli(w.Due),
 		Hand: w.Hand, Reason: oneLine(reason, maxReason),
 	})
 	if err != nil {
@@ -197,7 +203,7 @@ func readWebhook(prefix, subject string, data []byte) (w Webhook, reason string,
 		return w, "", false
 	}
 	return Webhook{
-		Ticket: t, Tenant: tenant, Host: b.Host, Finished: fromMilli(b.Finished), Attempts: max(0, b.Attempts),
+		Kind: b.Kind, Ticket: t, Tenant: tenant, Host: b.Host, Finished: fromMilli(b.Finished), Attempts: max(0, b.Attempts),
 		Since: fromMilli(b.Since), Due: fromMilli(b.Due), Hand: b.Hand,
 	}, b.Reason, true
 }

@@ -22,34 +22,34 @@ const troubleDelay = 5 * time.Second
 
 // deliver makes one attempt, and does what follows from it. It returns how long the receiver took, 0 if it was not asked.
 func (s *Sender) deliver(ctx context.Context, w queue.Webhook, l lease) time.Duration {
-	r, err := s.record(ctx, &w)
+	e, err := s.event(ctx, &w)
 	if ctx.Err() != nil {
 		s.putOff(l, 0) // this process ends
 		return 0
 	}
 	if err != nil {
-		s.log.Debug("a webhook waits for the result store", slog.String("job", w.Ticket.String()), slog.Any("error", err))
+		s.log.Debug("a webhook waits for what it tells", slog.String("job", w.Ticket.String()), slog.Any("error", err))
 		s.putOff(l, jitter(troubleDelay))
 		return 0
 	}
-	if r == nil || r.Webhook == "" {
+	if e == nil {
 		s.log.Info("a webhook is dropped: the result of its job is gone, or names none", slog.String("job", w.Ticket.String()))
 		s.end(ctx, l, "record_gone")
 		return 0
 	}
-	if err := s.policy.Check("webhook", r.Webhook); err != nil {
+	if err := s.policy.Check("webhook", e.URL); err != nil {
 		s.metrics.attempts.WithLabelValues("refused").Inc()
 		s.giveUp(ctx, w, l, "refused: "+err.Error())
 		return 0
 	}
-	keys, err := s.keys(ctx, r.Tenant)
+	keys, err := s.keys(ctx, e.Tenant)
 	if err != nil {
 		s.log.Debug("a webhook waits for its secret", slog.String("job", w.Ticket.String()), slog.Any("error", err))
 		s.putOff(l, jitter(troubleDelay))
 		return 0
 	}
 	start := time.Now()
-	a := s.attempt(ctx, r.Webhook, messageID(r), s.payload(w.Ticket, r), keys)
+	a := s.attempt(ctx, e.URL, messageID(w.Ticket.ID, e.Time), envelope(e), keys)
 	took := time.Since(start)
 	if a.err != nil && ctx.Err() != nil {
 		s.putOff(l, 0) // as above: it is no fault of the receiver's
@@ -73,10 +73,28 @@ func (s *Sender) deliver(ctx context.Context, w queue.Webhook, l lease) time.Dur
 	return took
 }
 
-// record reads the job's record, nil if there is none.
-func (s *Sender) record(ctx context.Context, w *queue.Webhook) (*job.Result, error) {
+// event reads what is to be told, nil if there is nothing.
+func (s *Sender) event(ctx context.Context, w *queue.Webhook) (*Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
+	switch w.Kind {
+	case "":
+		return s.jobEvent(ctx, w)
+	case queue.WebhookBatch:
+		if s.deps.Batches == nil {
+			return nil, errors.New("this process knows no batches")
+		}
+		e, err := s.deps.Batches.Event(ctx, w.Tenant, w.Ticket.ID)
+		if errors.Is(err, job.ErrNotFound) {
+			return nil, nil //nolint:nilnil // nothing to tell is no error
+		}
+		return &e, err
+	}
+	return nil, fmt.Errorf("this process knows no webhooks of kind %q", w.Kind)
+}
+
+// jobEvent reads the job's record.
+func (s *Sender) jobEvent(ctx context.Context, w *queue.Webhook) (*Event, error) {
 	records, err := s.deps.Results.Get(ctx, w.Ticket.ID)
 	if err != nil {
 		return nil, err
@@ -85,10 +103,12 @@ func (s *Sender) record(ctx context.Context, w *queue.Webhook) (*job.Result, err
 		return nil, nil //nolint:nilnil // no record is no error
 	}
 	r, err := job.DecodeRecord(w.Ticket.ID, records[0])
-	if err != nil {
+	if err != nil || r.Webhook == "" {
 		return nil, err
 	}
-	return &r, nil
+	e := &Event{URL: r.Webhook, Tenant: r.Tenant, Type: "job." + r.State.String(), Time: r.FinishedAt}
+	e.Data = s.data(w.Ticket, &r, e)
+	return e, nil
 }
 
 func (s *Sender) keys(ctx context.Context, tenant string) ([][]byte, error) {
@@ -99,32 +119,34 @@ func (s *Sender) keys(ctx context.Context, tenant string) ([][]byte, error) {
 
 // messageID is the webhook-id: one for each outcome, the same at each attempt. A job ID that derives from an
 // Idempotency-Key may come to have another outcome when the first one's time to live is over.
-func messageID(r *job.Result) string {
-	return r.ID.String() + "_" + strconv.FormatInt(r.FinishedAt.UnixMilli(), 10)
+func messageID(id job.ID, finished time.Time) string {
+	return id.String() + "_" + strconv.FormatInt(finished.UnixMilli(), 10)
 }
 
-// payload is the body. A job's outputs are left out if it would be too large.
-func (s *Sender) payload(t job.Ticket, r *job.Result) []byte {
+// data is what is told of a job. Its outputs are left out if the whole would be too large.
+func (s *Sender) data(t job.Ticket, r *job.Result, e *Event) []byte {
 	size := 0
 	for i := range r.Outputs {
 		size += len(r.Outputs[i].Data)
 	}
 	if size <= s.cfg.MaxPayload {
-		if b := s.envelope(r, s.deps.Render(t, r, true)); len(b) <= s.cfg.MaxPayload {
-			return b
+		whole := *e
+		whole.Data = s.deps.Render(t, r, true)
+		if len(envelope(&whole)) <= s.cfg.MaxPayload {
+			return whole.Data
 		}
 	}
-	return s.envelope(r, s.deps.Render(t, r, false))
+	return s.deps.Render(t, r, false)
 }
 
-func (s *Sender) envelope(r *job.Result, data []byte) []byte {
-	b := make([]byte, 0, len(data)+96)
-	b = append(b, `{"type":"job.`...)
-	b = append(b, r.State.String()...)
+func envelope(e *Event) []byte {
+	b := make([]byte, 0, len(e.Data)+96)
+	b = append(b, `{"type":"`...)
+	b = append(b, e.Type...)
 	b = append(b, `","timestamp":"`...)
-	b = r.FinishedAt.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 	b = append(b, `","data":`...)
-	b = append(b, data...)
+	b = append(b, e.Data...)
 	return append(b, '}')
 }
 

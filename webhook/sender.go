@@ -27,10 +27,26 @@ type Results interface {
 // Render returns the JSON of a finished job, as GET gives it, with its outputs or without them.
 type Render func(t job.Ticket, r *job.Result, outputs bool) []byte
 
-// Deps is what a Sender stands on. All but Resolver, Roots, Logger, Registerer and Reach are needed.
+// Batches knows what webhooks of batches tell; a *batch.Service does. job.ErrNotFound says that there is nothing to tell.
+type Batches interface {
+	Event(ctx context.Context, tenant string, id job.ID) (Event, error)
+}
+
+// Event is what a webhook tells, and whom.
+type Event struct {
+	URL    string
+	Tenant string
+	Type   string    // such as "batch.completed"
+	Time   time.Time // when it happened
+	Data   []byte    // JSON
+}
+
+// Deps is what a Sender stands on. All but Batches, Resolver, Roots, Logger, Registerer and Reach are needed.
 type Deps struct {
 	Queue   *queue.Queue
 	Results Results
+	// Batches nil: webhooks of batches wait for a process that knows them.
+	Batches Batches
 	Secrets *Secrets
 	Render  Render
 	// Resolver looks up the names of hosts. Nil is the system's.

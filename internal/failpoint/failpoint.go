@@ -33,7 +33,24 @@ const (
 	DeadSettled  Point = "d3-dead-settled"  // the message is acknowledged, or removed by the reaper
 )
 
-// Points lists every point.
+// The steps of a batch, in the order of its life. docs/batches.md has them as a table.
+const (
+	BatchAccepted  Point = "b1-accepted"  // JetStream has acknowledged the batch's message
+	BatchRecorded  Point = "b2-recorded"  // its record is there
+	BatchValidated Point = "b3-validated" // its input has been read once, and the record says so
+	BatchStored    Point = "b4-stored"    // a segment is stored that the record does not name yet
+	BatchCommitted Point = "b5-committed" // the record names it
+	BatchEnded     Point = "b6-ended"     // the record says how the batch has ended
+	BatchTold      Point = "b7-told"      // its webhook is queued
+	BatchSettled   Point = "b8-settled"   // its message is removed
+)
+
+// BatchPoints lists the steps of a batch.
+func BatchPoints() []Point {
+	return []Point{BatchAccepted, BatchRecorded, BatchValidated, BatchStored, BatchCommitted, BatchEnded, BatchTold, BatchSettled}
+}
+
+// Points lists every step of jobs.
 func Points() []Point {
 	return []Point{
 		Validated, Published, Answered, Delivered, Checked, Inferred, Recorded, Told, Acked,
