@@ -35,6 +35,7 @@ type run struct {
 
 	ledger *ledger
 	info   model.Info
+	again  bool // another run may have asked for some of its jobs
 }
 
 // do brings the batch as far as it goes.
@@ -99,6 +100,7 @@ func (r *run) begin(ctx context.Context) error {
 		return err
 	}
 	r.s.metrics.taken.Inc()
+	r.again = now.Validated
 	if err := r.may(time.Now()); err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func (r *run) backfill(ctx context.Context) error {
 	cfg := backfill.DefaultConfig()
 	cfg.Flight, cfg.CommitEvery, cfg.MaxRate, cfg.Windows, cfg.Ordered = r.s.cfg.Flight, r.s.cfg.CommitEvery, rec.Spec.MaxRate, windows, rec.Spec.Ordered
 	jobs := r.s.deps.Jobs(backfill.GatewayConfig{
-		Tenant: rec.Tenant, Model: r.info, Outputs: outputs, Again: true, Logger: r.log,
+		Tenant: rec.Tenant, Model: r.info, Outputs: outputs, Again: r.again, Logger: r.log,
 	})
 	engine, err := backfill.New(cfg, backfill.Deps{Jobs: answering{jobs}, Task: t, Key: rec.ID, Logger: r.log})
 	if err != nil {
