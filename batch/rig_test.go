@@ -123,7 +123,7 @@ func (s *summer) Close() error { return nil }
 
 func sum() model.Info {
 	return model.Info{
-		Name: "sum", Version: "3", Platform: model.PlatformONNX, MaxRows: 64, Prediction: "sum",
+		Name: "sum", Version: "3", Platform: model.PlatformONNX, MaxRows: 10, Prediction: "sum",
 		Signature: model.Signature{
 			Inputs: []model.TensorSpec{{Name: "x", Datatype: job.FP32, Shape: []int64{-1, 3}}},
 			Outputs: []model.TensorSpec{
@@ -180,6 +180,7 @@ func (r *rig) connect() *queue.Queue {
 	r.t.Helper()
 	cfg := queue.DefaultConfig()
 	cfg.URL = r.url
+	cfg.Bulk.AckWait = 2 * time.Second // what a server that is killed had sent to the worker comes again so soon
 	q, err := queue.Connect(r.t.Context(), cfg)
 	if err != nil {
 		r.t.Fatal(err)

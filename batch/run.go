@@ -47,7 +47,9 @@ func (r *run) do(ctx context.Context) {
 	switch {
 	case err == nil:
 		r.end(Completed, nil)
-	case ctx.Err() != nil && r.unfinished(err) && !errors.Is(err, errIdle):
+	case ctx.Err() != nil && r.ledger == nil:
+		r.deferred(0)
+	case ctx.Err() != nil && r.unfinished(err):
 		r.giveBack(0, "")
 	case errors.Is(err, errEnded):
 		r.told(r.ledger.get())
@@ -71,7 +73,12 @@ var errEnded = errors.New("the batch has ended")
 
 // unfinished reports whether an error leaves the batch to whoever takes it up next.
 func (r *run) unfinished(err error) bool {
-	return !errors.Is(err, errEnded) && !errors.Is(err, errCanceled) && !errors.Is(err, errExpired) && r.ledger != nil
+	for _, other := range []error{errEnded, errCanceled, errExpired, errIdle, errTaken} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // begin reads the record, or makes one that is missing, and takes the batch up.
@@ -104,7 +111,7 @@ func (r *run) begin(ctx context.Context) error {
 	if err := r.may(time.Now()); err != nil {
 		return err
 	}
-	if now.Starts > r.s.cfg.MaxStarts {
+	if now.Starts >= r.s.cfg.MaxStarts {
 		return &stuckError{cause: errors.New("it was taken up again and again, and each time its runner died before it came any further")}
 	}
 	info, ok := r.s.deps.Models.Get(now.Spec.Model, now.Spec.Version)
