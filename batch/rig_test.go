@@ -64,6 +64,14 @@ func (g *gate) set(open bool, granted int) {
 	g.changed = make(chan struct{})
 }
 
+// trickle lets some more rows through.
+func (g *gate) trickle(rows int) {
+	g.mu.Lock()
+	granted := g.granted
+	g.mu.Unlock()
+	g.set(false, granted+rows)
+}
+
 func (g *gate) pass(ctx context.Context, rows int) error {
 	for {
 		g.mu.Lock()
