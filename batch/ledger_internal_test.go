@@ -234,7 +234,9 @@ func TestCuts(t *testing.T) {
 			}
 			if first == nil {
 				first = pieces
-			} else if !slices.EqualFunc(first, pieces, func(a, b piece) bool { return a.index == b.index && len(a.lines) == len(b.lines) && a.lines[0].number == b.lines[0].number }) {
+			} else if !slices.EqualFunc(first, pieces, func(a, b piece) bool {
+				return a.index == b.index && len(a.lines) == len(b.lines) && a.lines[0].number == b.lines[0].number
+			}) {
 				t.Errorf("%+v: cut at other places", c)
 			}
 		}

@@ -84,8 +84,7 @@ func (t *task) Decode(p backfill.Part) (groups []backfill.Group, refused []backf
 }
 
 func asJobError(err error) *job.Error {
-	var e *job.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*job.Error](err); ok {
 		return e
 	}
 	return job.Errorf(job.CodeInternal, "", "%v", err)
@@ -183,8 +182,8 @@ func (a answering) Do(ctx context.Context, key string, inputs []job.Tensor) (job
 	if err == nil || ctx.Err() != nil {
 		return result, err
 	}
-	switch p := gateway.ProblemOf(err); p.Code {
-	case job.CodeTooLarge, job.CodeInvalid, job.CodeMalformed:
+	p := gateway.ProblemOf(err)
+	if p.Code == job.CodeTooLarge || p.Code == job.CodeInvalid || p.Code == job.CodeMalformed {
 		return job.Result{State: job.Failed, Error: &job.Error{Code: p.Code, Field: p.Field, Detail: p.Detail}}, nil
 	}
 	return result, err

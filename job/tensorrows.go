@@ -21,7 +21,7 @@ func (t *Tensor) RowsAt(at, n int) (Tensor, error) {
 	}
 	from, to := each*at, each*(at+n)
 	if t.Datatype == Bytes {
-		from, to = textAt(t.Data, 0, from), 0
+		from = textAt(t.Data, 0, from)
 		to = textAt(t.Data, from, each*n)
 	} else {
 		from, to = from*t.Datatype.Size(), to*t.Datatype.Size()

@@ -58,7 +58,7 @@ func (f *Files) putChunks(ctx context.Context, o *jetstream.ObjectInfo, r io.Rea
 		size = int(max(1, min(int64(size), most-headerRoom)))
 	}
 	digest, subject := sha256.New(), f.chunks(o.NUID)
-	o.Opts = &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)} //nolint:gosec // at most chunkBytes
+	o.Opts = &jetstream.ObjectMetaOptions{ChunkSize: uint32(size)}
 	for buf := make([]byte, size); ; {
 		n, ended, err := fill(r, buf)
 		if err != nil {
