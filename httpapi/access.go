@@ -84,7 +84,7 @@ func quotable(text string) string {
 }
 
 // tellQuota tells how the caller stands with its rate limit.
-func tellQuota(h http.Header, q *auth.Quota) {
+func tellQuota(h fields, q *auth.Quota) {
 	if q.Limited() {
 		h.Set("RateLimit-Policy", q.Policy())
 		h.Set("RateLimit", q.State())

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,15 +29,31 @@ func newFixedHeaders() fixedHeaders {
 	}
 }
 
+// lines are those of a connection without TLS, as they are sent.
+func (f *fixedHeaders) lines() []string {
+	h := make(http.Header)
+	f.set(h)
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		lines = append(lines, name+": "+h.Get(name))
+	}
+	return lines
+}
+
+// set gives an answer the headers that do not depend on TLS.
+func (f *fixedHeaders) set(h http.Header) {
+	h["X-Content-Type-Options"] = f.nosniff
+	h["Content-Security-Policy"] = f.policy
+	h["Referrer-Policy"] = f.referrer
+	h["Cross-Origin-Resource-Policy"] = f.resource
+}
+
 // on gives the headers to every answer, preflights and redirects to a clean path among them. A handler may set its own
 // in their place.
 func (f *fixedHeaders) on(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h["X-Content-Type-Options"] = f.nosniff
-		h["Content-Security-Policy"] = f.policy
-		h["Referrer-Policy"] = f.referrer
-		h["Cross-Origin-Resource-Policy"] = f.resource
+		f.set(h)
 		if r.TLS != nil {
 			h["Strict-Transport-Security"] = f.transport
 		}

@@ -133,7 +133,7 @@ func (r *rig) dial(t *testing.T) net.Conn {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(l)
+		_ = server.Serve(r.behindLane(t, l))
 	}()
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "tcp", l.Addr().String())

@@ -25,7 +25,7 @@ func (a *API) submit(w *response, r *http.Request) error {
 	if err != nil {
 		return explain(err, s)
 	}
-	setLocation(w, w.ticket)
+	setLocation(w.Header(), w.ticket)
 	status := http.StatusAccepted
 	if waited && v.State.Terminal() {
 		status = http.StatusOK

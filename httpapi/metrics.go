@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ type metrics struct {
 	requests *prometheus.CounterVec   // route, method, status
 	seconds  *prometheus.HistogramVec // route, method
 	outside  *prometheus.CounterVec   // reason
+	known    sync.Map                 // *observers by observed
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -43,9 +45,24 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) request(route, method string, status int, took time.Duration) {
-	method = knownMethod(method)
-	m.requests.WithLabelValues(route, method, statusClass(status)).Inc()
-	m.seconds.WithLabelValues(route, method).Observe(took.Seconds())
+	key := observed{route, knownMethod(method), statusClass(status)}
+	found, ok := m.known.Load(key)
+	if !ok {
+		found, _ = m.known.LoadOrStore(key, &observers{
+			m.requests.WithLabelValues(key.route, key.method, key.class), m.seconds.WithLabelValues(key.route, key.method),
+		})
+	}
+	o, _ := found.(*observers)
+	o.count.Inc()
+	o.seconds.Observe(took.Seconds())
+}
+
+// observed are the labels of a request, and observers what they stand for: to find that by its labels takes longer.
+type observed struct{ route, method, class string }
+
+type observers struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
 }
 
 func statusClass(status int) string {

@@ -46,7 +46,7 @@ func (a *API) ask(w *response, r *http.Request, read func() (*submission, error)
 		return nil, nil, explain(err, s)
 	}
 	prefer.applied(w.Header(), false, preferred, wait)
-	setLocation(w, w.ticket)
+	setLocation(w.Header(), w.ticket)
 	if !v.State.Terminal() {
 		return nil, nil, &gateway.Problem{
 			Code: gateway.CodeTimeout, Ticket: w.ticket, State: v.State, Polls: true, After: v.Again(),

@@ -34,7 +34,7 @@ type route struct {
 func (a *API) table() []route {
 	list := []route{
 		{"GET", "/{$}", anybody, a.index, "this list"},
-		{"POST", "/v1/models/{model}/jobs", auth.Submit, a.submit, "submit a job"},
+		{"POST", submitPath, auth.Submit, a.submit, "submit a job"},
 		{"POST", "/v1/models/{model}/versions/{version}/jobs", auth.Submit, a.submit, "submit a job for one version of a model"},
 		{"GET", "/v1/jobs/{id}", auth.Read, a.getJob, "the state or the result of a job; ?wait=20s waits for the result"},
 		{"DELETE", "/v1/jobs/{id}", auth.Submit, a.cancelJob, "cancel a job"},

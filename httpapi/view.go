@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
@@ -10,11 +9,16 @@ import (
 
 // sendJob answers with a job. One that is not finished says when to ask again.
 func (a *API) sendJob(ctx context.Context, w *response, status int, v *gateway.Job) {
+	a.foresee(ctx, w.Header(), v)
+	sendJSON(w, status, appendJob(make([]byte, 0, sizeHint(v)), v))
+}
+
+// foresee says of a job that is not finished when to ask for it again.
+func (a *API) foresee(ctx context.Context, h fields, v *gateway.Job) {
 	if !v.State.Terminal() {
 		a.jobs.Foresee(ctx, v)
-		a.retryAfter(w.Header(), v.Again())
+		a.retryAfter(h, v.Again())
 	}
-	sendJSON(w, status, appendJob(make([]byte, 0, sizeHint(v)), v))
 }
 
 // sizeHint estimates the JSON of a job, in bytes.
@@ -103,4 +107,4 @@ func appendTimings(o *object, r *job.Result) {
 }
 
 // setLocation names the job's own resource.
-func setLocation(w http.ResponseWriter, ticket string) { w.Header().Set("Location", jobPath(ticket)) }
+func setLocation(h fields, ticket string) { h.Set("Location", jobPath(ticket)) }

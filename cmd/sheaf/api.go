@@ -211,9 +211,16 @@ func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger)
 	})()
 	server := a.handler.Server()
 	server.TLSConfig = a.tls
+	listener := a.listener
+	if a.tls == nil {
+		var err error
+		if listener, err = a.handler.FastLane(listener); err != nil {
+			return err
+		}
+	}
 	servers := []func(context.Context) error{func(ctx context.Context) error {
 		defer cancel()
-		return serveUntil(ctx, server, a.listener, drain, logger)
+		return serveUntil(ctx, server, listener, drain, logger)
 	}}
 	if a.grpc != nil {
 		servers = append(servers, func(ctx context.Context) error {

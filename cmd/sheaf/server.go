@@ -42,6 +42,11 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	return l, nil
 }
 
+// drainer is a listener that answers requests itself. Shutdown waits for those in hand.
+type drainer interface {
+	Shutdown(ctx context.Context) error
+}
+
 // serveUntil serves until ctx ends, then gives requests in flight the drain time.
 func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, drain time.Duration, logger *slog.Logger) error {
 	failed := make(chan error, 1)
@@ -59,7 +64,11 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, drain tim
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	if err := srv.Shutdown(stop); err != nil {
+	err := srv.Shutdown(stop)
+	if d, ok := l.(drainer); ok {
+		err = errors.Join(err, d.Shutdown(stop))
+	}
+	if err != nil {
 		logger.Warn("requests were still in flight at the end of the drain time", "error", err)
 		_ = srv.Close()
 	}
