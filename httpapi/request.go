@@ -33,7 +33,7 @@ type form struct {
 // ownForm is the form of the bodies under /v1.
 func (a *API) ownForm() form {
 	return form{read: func(body []byte, j *job.Job, m *model.Members) error {
-		return job.DecodeRequestJSON(body, j, a.cfg.Limits, m.Take)
+		return job.DecodeShortRequestJSON(body, j, a.cfg.Limits, m.Short, m.Take)
 	}}
 }
 
@@ -70,6 +70,7 @@ func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	q := &s.Request
 	m := model.Members{Lane: lane}
+	m.Expect(&s.Info.Signature)
 	j := job.Job{Model: q.Model, Version: q.Version}
 	err := f.read(body, &j, &m)
 	q.RequestID = j.RequestID
@@ -81,6 +82,12 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 			return err
 		}
 		q.Version = j.Version
+		if m.Given() { // the input was read as the other version takes it
+			j, m = job.Job{Model: q.Model, Version: q.Version}, model.Members{Lane: lane}
+			if err := f.read(body, &j, &m); err != nil {
+				return explain(err, s)
+			}
+		}
 	}
 	if s.short, s.single, err = m.Inputs(&j, &s.Info.Signature, a.cfg.Limits); err != nil {
 		return explain(err, s)

@@ -3,13 +3,18 @@ package job_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sheafml/sheaf/job"
 )
@@ -227,6 +232,61 @@ func FuzzDecodeRequestJSON(f *testing.F) {
 		}
 		checkJob(t, &j, fuzzLimits())
 		compareRequest(t, body, &j, extra)
+	})
+}
+
+// An input that is read where it stands is read as if it were cut out first.
+func FuzzDecodeShortRequestJSON(f *testing.F) {
+	for _, body := range []string{
+		`{"input":[1,2.5,-3e2]}`, `{"input":[[1,2],[3]],"id":"x"}`, `{"id":"x", "input" : [[[true]]] ,"input":[1]}`, `{"input":["a","b"]}`, `{"input":5}`,
+		`{"input":[1,"a"}`, `{"input":[]`, `{"input":[1,2],"lane":"bulk"}`, `{"input":[1,2],"inputs":[]}`, `{"input":null}`, `{"input":[1e99]}`,
+	} {
+		for dt := range uint8(14) {
+			f.Add([]byte(body), dt)
+		}
+	}
+	f.Fuzz(func(t *testing.T, body []byte, dt uint8) {
+		short := job.ShortInput{Datatype: job.Datatype(dt)}
+		var a, b job.Job
+		var cut []byte
+		extra := func(rest map[string]string, taken *bool) func(string, []byte) error {
+			return func(name string, value []byte) error {
+				if name == "input" && *taken {
+					return job.Errorf(job.CodeMalformed, name, "the member is given twice")
+				}
+				if name == "input" {
+					*taken, cut = true, value
+					return nil
+				}
+				rest[name] = string(value)
+				return nil
+			}
+		}
+		var given bool
+		restA, restB := map[string]string{}, map[string]string{}
+		errB := job.DecodeRequestJSON(body, &b, fuzzLimits(), extra(restB, &given))
+		whole := cut
+		cut = nil
+		errA := job.DecodeShortRequestJSON(body, &a, fuzzLimits(), &short, extra(restA, &short.Given))
+		if diff := cmp.Diff(fmt.Sprint(errB), fmt.Sprint(errA)); diff != "" {
+			t.Fatalf("%q: %s", body, diff)
+		}
+		if errA != nil {
+			return
+		}
+		if diff := cmp.Diff([]any{b, restB}, []any{a, restA}, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("%q: %s", body, diff)
+		}
+		if whole == nil || cut != nil {
+			if given != short.Given || !bytes.Equal(whole, cut) {
+				t.Fatalf("%q: the input is %q, not %q", body, cut, whole)
+			}
+			return
+		}
+		shape, data, err := job.ScanArray("input", whole, short.Datatype, fuzzLimits())
+		if err != nil || !slices.Equal(shape, short.Shape) || !bytes.Equal(data, short.Data) {
+			t.Fatalf("%q: the input is %v %x, not %v %x, %v", body, short.Shape, short.Data, shape, data, err)
+		}
 	})
 }
 

@@ -1,5 +1,7 @@
 package job
 
+import "bytes"
+
 // DecodeRequestJSON reads a REST inference request of the Open Inference Protocol into j: version, request ID,
 // parameters, inputs and outputs. A top-level member that the protocol does not know is offered to extra, if that is
 // not nil, as its raw JSON. The error is an *Error.
@@ -15,6 +17,24 @@ func DecodeRequestJSON(body []byte, j *Job, lim Limits, extra func(name string, 
 	return asError(r.read(body))
 }
 
+// ShortInput is the member "input" of a request: an array of a known datatype, which [DecodeShortRequestJSON] reads where
+// it stands. What cannot be read so it offers to extra.
+type ShortInput struct {
+	Datatype Datatype
+	Given    bool // it was there, and this is what it says
+	Shape    []int64
+	Data     []byte
+}
+
+// DecodeShortRequestJSON is DecodeRequestJSON for a request that may have an "input" of a datatype.
+func DecodeShortRequestJSON(body []byte, j *Job, lim Limits, short *ShortInput, extra func(name string, value []byte) error) error {
+	if len(body) > lim.MaxBytes {
+		return errTooLarge(len(body), lim)
+	}
+	r := requestReader{j: j, lim: lim, extra: extra, short: short}
+	return asError(r.read(body))
+}
+
 // requestReader reads the members of one request.
 type requestReader struct {
 	*scanner
@@ -22,6 +42,7 @@ type requestReader struct {
 	lim    Limits
 	extra  func(name string, value []byte) error
 	binary *binaryPart // nil: the request has none
+	short  *ShortInput // nil: it is no known member
 	seen   memberSet
 }
 
@@ -99,8 +120,34 @@ func (r *requestReader) member(name []byte) *Error {
 			return r.array(r.output)
 		})
 	default:
+		if r.short != nil && !r.short.Given && string(name) == "input" && r.readShort() {
+			return nil
+		}
 		return r.unknown(string(name))
 	}
+}
+
+// readShort reads the array of a short input. It consumes nothing if there is anything wrong with it.
+func (r *requestReader) readShort() bool {
+	if !r.short.Datatype.Valid() {
+		return false
+	}
+	start := r.pos
+	atMost := min(bytes.Count(r.src[start:], []byte{','})+1, (len(r.src)-start)/2+1, r.lim.MaxElements)
+	a := newArrayScan(r.scanner, r.short.Datatype, atMost, r.lim)
+	if a.value(0) == nil {
+		if shape := a.shape(); checkShape(shape, r.lim) {
+			r.short.Given, r.short.Shape, r.short.Data = true, shape, a.data
+			return true
+		}
+	}
+	r.pos = start
+	return false
+}
+
+func checkShape(shape []int64, lim Limits) bool {
+	_, err := CheckShape("", shape, lim)
+	return err == nil
 }
 
 // known reads a member that may be there once.

@@ -16,15 +16,28 @@ type Members struct {
 	// Webhook is "" if the body has none.
 	Webhook string
 
-	input []byte // raw JSON
+	// Short, if Expect made it, is for job.DecodeShortRequestJSON, which reads the input where it stands.
+	Short *job.ShortInput
+
+	input []byte // raw JSON, if Short does not have it
 	laned bool   // the body has a lane
 }
+
+// Expect says what a short input is of, so that it need not be scanned twice.
+func (m *Members) Expect(sig *Signature) {
+	if len(sig.Inputs) == 1 {
+		m.Short = &job.ShortInput{Datatype: sig.Inputs[0].Datatype}
+	}
+}
+
+// Given reports whether there is an input.
+func (m *Members) Given() bool { return m.input != nil || m.Short != nil && m.Short.Given }
 
 // Take is offered each such member. The error is a *job.Error.
 func (m *Members) Take(name string, value []byte) error {
 	switch name {
 	case "input":
-		if m.input != nil {
+		if m.Given() {
 			return job.Errorf(job.CodeMalformed, name, "the member is given twice")
 		}
 		m.input = value
@@ -52,15 +65,23 @@ func (m *Members) Take(name string, value []byte) error {
 // not before. The error is a *job.Error.
 func (m *Members) Inputs(j *job.Job, sig *Signature, lim job.Limits) (short, single bool, err error) {
 	switch {
-	case m.input != nil && j.Inputs != nil:
+	case m.Given() && j.Inputs != nil:
 		return false, false, job.Invalidf("input", `expected either "input" or "inputs", got both`)
-	case m.input != nil:
-		j.Inputs, single, err = sig.Shorthand(m.input, lim)
+	case m.Given():
+		j.Inputs, single, err = m.shorthand(sig, lim)
 		return true, single, err
 	case len(j.Inputs) == 0:
 		return false, false, job.Invalidf("inputs", `expected "inputs", a list of tensors, or for a model with one input "input", an array`)
 	}
 	return false, false, nil
+}
+
+// shorthand makes the one input tensor of {"input": …}.
+func (m *Members) shorthand(sig *Signature, lim job.Limits) (inputs []job.Tensor, single bool, err error) {
+	if m.input != nil || len(sig.Inputs) != 1 {
+		return sig.Shorthand(m.input, lim)
+	}
+	return sig.only(m.Short.Shape, m.Short.Data)
 }
 
 // Shorthand makes the one input tensor of {"input": …} from raw JSON. single says that it is one row without its batch
@@ -69,11 +90,16 @@ func (s *Signature) Shorthand(raw []byte, lim job.Limits) (inputs []job.Tensor, 
 	if len(s.Inputs) != 1 {
 		return nil, false, job.Invalidf("input", `the model has %d inputs: expected "inputs" with each of them by name`, len(s.Inputs))
 	}
-	spec := &s.Inputs[0]
-	shape, data, err := job.ScanArray("input", raw, spec.Datatype, lim)
+	shape, data, err := job.ScanArray("input", raw, s.Inputs[0].Datatype, lim)
 	if err != nil {
 		return nil, false, err
 	}
+	return s.only(shape, data)
+}
+
+// only is the tensor of the one input.
+func (s *Signature) only(shape []int64, data []byte) (inputs []job.Tensor, single bool, err error) {
+	spec := &s.Inputs[0]
 	shape, single, err = spec.Fit(shape, s.Batchable)
 	if err != nil {
 		return nil, false, err
