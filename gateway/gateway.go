@@ -116,6 +116,7 @@ type Gateway struct {
 	queue   *guardedQueue
 	waiters *waiters
 	ready   readiness
+	submits deadlines
 	close   func()
 }
 
@@ -127,7 +128,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{cfg: cfg, deps: deps, log: deps.Logger}
+	g := &Gateway{cfg: cfg, deps: deps, log: deps.Logger, submits: deadlines{timeout: cfg.SubmitTimeout}}
 	var err error
 	if g.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func (g *Gateway) submit(ctx context.Context, s *Submission) error {
 }
 
 func (g *Gateway) accept(ctx context.Context, s *Submission) error {
-	limited, cancel := context.WithTimeout(ctx, g.cfg.SubmitTimeout)
+	limited, cancel := g.submits.limit(ctx)
 	defer cancel()
 	sub, err := g.queue.submit(func() (producer.Submission, error) {
 		return g.deps.Submitter.Submit(limited, s.Request)
