@@ -14,6 +14,7 @@ import (
 // clients send.
 type metrics struct {
 	submits *prometheus.CounterVec // outcome
+	fresh   prometheus.Counter     // of them, the jobs that were accepted
 	waiters prometheus.Gauge
 	wakeups *prometheus.CounterVec // by
 	// concluded counts the records that the gateway has written: canceled, and expired without a worker's doing.
@@ -40,6 +41,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: name("unreachable"), Help: "1 while a dependency counts as out of reach and calls of it are refused at once.",
 		}, []string{"what"}),
 	}
+	m.fresh = m.submits.WithLabelValues("accepted")
 	if r == nil {
 		return m, nil
 	}
@@ -52,14 +54,21 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) submitted(duplicate bool, err error) {
+	if err == nil && !duplicate {
+		m.fresh.Inc()
+		return
+	}
+	m.submits.WithLabelValues(outcomeOf(err)).Inc()
+}
+
+// outcomeOf names what became of a submit that is not a job of its own; no error is a duplicate.
+func outcomeOf(err error) string {
 	outcome := "error"
 	var e *job.Error
 	var p *Problem
 	switch {
-	case err == nil && duplicate:
-		outcome = "duplicate"
 	case err == nil:
-		outcome = "accepted"
+		outcome = "duplicate"
 	case errors.As(err, &e):
 		outcome = submitOutcome(e.Code)
 	case errors.As(err, &p):
@@ -81,12 +90,12 @@ func (m *metrics) submitted(duplicate bool, err error) {
 	case outOfReach(err):
 		outcome = "unavailable"
 	}
-	m.submits.WithLabelValues(outcome).Inc()
+	return outcome
 }
 
 // accepted counts jobs that were accepted in bulk.
 func (m *metrics) accepted(fresh, duplicate int) {
-	m.submits.WithLabelValues("accepted").Add(float64(fresh))
+	m.fresh.Add(float64(fresh))
 	m.submits.WithLabelValues("duplicate").Add(float64(duplicate))
 }
 

@@ -21,6 +21,9 @@ type submission struct {
 	gateway.Submission
 	short  bool // the input came as {"input": …}
 	single bool // and was one row without its batch axis
+	// While it is being read; here, since what escapes to the reader of a body would be allocated for each.
+	body   job.Job
+	others model.Members
 }
 
 // form is how a route's bodies are written: what reads one into a job, with m for members that are not the protocol's,
@@ -33,7 +36,7 @@ type form struct {
 // ownForm is the form of the bodies under /v1.
 func (a *API) ownForm() form {
 	return form{read: func(body []byte, j *job.Job, m *model.Members) error {
-		return job.DecodeShortRequestJSON(body, j, a.cfg.Limits, m.Short, m.Take)
+		return job.DecodeShortRequestJSON(body, j, a.cfg.Limits, m.Short(), m.Take)
 	}}
 }
 
@@ -69,10 +72,11 @@ func (a *API) read(w *response, r *http.Request, f form) (*submission, error) {
 // decode reads a body into s. Nothing of s aliases it afterwards.
 func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 	q := &s.Request
-	m := model.Members{Lane: lane}
+	j, m := &s.body, &s.others
+	defer func() { s.body, s.others = job.Job{}, model.Members{} }() // what they have is of the body
+	*j, *m = job.Job{Model: q.Model, Version: q.Version}, model.Members{Lane: lane}
 	m.Expect(&s.Info.Signature)
-	j := job.Job{Model: q.Model, Version: q.Version}
-	err := f.read(body, &j, &m)
+	err := f.read(body, j, m)
 	q.RequestID = j.RequestID
 	if err != nil {
 		return explain(err, s)
@@ -83,13 +87,13 @@ func (a *API) decode(s *submission, body []byte, lane string, f form) error {
 		}
 		q.Version = j.Version
 		if m.Given() { // the input was read as the other version takes it
-			j, m = job.Job{Model: q.Model, Version: q.Version}, model.Members{Lane: lane}
-			if err := f.read(body, &j, &m); err != nil {
+			*j, *m = job.Job{Model: q.Model, Version: q.Version}, model.Members{Lane: lane}
+			if err := f.read(body, j, m); err != nil {
 				return explain(err, s)
 			}
 		}
 	}
-	if s.short, s.single, err = m.Inputs(&j, &s.Info.Signature, a.cfg.Limits); err != nil {
+	if s.short, s.single, err = m.Inputs(j, &s.Info.Signature, a.cfg.Limits); err != nil {
 		return explain(err, s)
 	}
 	if m.Lane != "" {

@@ -16,22 +16,29 @@ type Members struct {
 	// Webhook is "" if the body has none.
 	Webhook string
 
-	// Short, if Expect made it, is for job.DecodeShortRequestJSON, which reads the input where it stands.
-	Short *job.ShortInput
-
-	input []byte // raw JSON, if Short does not have it
-	laned bool   // the body has a lane
+	short    job.ShortInput
+	expected bool   // short may be used
+	input    []byte // raw JSON, if short does not have it
+	laned    bool   // the body has a lane
 }
 
 // Expect says what a short input is of, so that it need not be scanned twice.
 func (m *Members) Expect(sig *Signature) {
 	if len(sig.Inputs) == 1 {
-		m.Short = &job.ShortInput{Datatype: sig.Inputs[0].Datatype}
+		m.short, m.expected = job.ShortInput{Datatype: sig.Inputs[0].Datatype}, true
 	}
 }
 
+// Short is for job.DecodeShortRequestJSON, which reads the input where it stands; nil if Expect has not said of what it is.
+func (m *Members) Short() *job.ShortInput {
+	if !m.expected {
+		return nil
+	}
+	return &m.short
+}
+
 // Given reports whether there is an input.
-func (m *Members) Given() bool { return m.input != nil || m.Short != nil && m.Short.Given }
+func (m *Members) Given() bool { return m.input != nil || m.short.Given }
 
 // Take is offered each such member. The error is a *job.Error.
 func (m *Members) Take(name string, value []byte) error {
@@ -81,7 +88,7 @@ func (m *Members) shorthand(sig *Signature, lim job.Limits) (inputs []job.Tensor
 	if m.input != nil || len(sig.Inputs) != 1 {
 		return sig.Shorthand(m.input, lim)
 	}
-	return sig.only(m.Short.Shape, m.Short.Data)
+	return sig.only(m.short.Shape, m.short.Data)
 }
 
 // Shorthand makes the one input tensor of {"input": …} from raw JSON. single says that it is one row without its batch

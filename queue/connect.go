@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,6 +33,7 @@ type Queue struct {
 	holdings holdings
 	healing  singleflight.Group
 	found    foundCache
+	payload  atomic.Int64    // the server's max_payload: nats.go has it behind a lock that is in use
 	life     context.Context // of what is done for several callers at once; it does not end
 
 	closed    chan struct{} // closed by Close: nothing new starts
@@ -64,6 +66,7 @@ func Connect(ctx context.Context, cfg Config, options ...Option) (*Queue, error)
 	if q.conn, err = dial(ctx, opts, cfg); err != nil {
 		return nil, err
 	}
+	q.payload.Store(q.conn.MaxPayload())
 	q.link.set(true)
 	q.metrics.connected.Set(1)
 	if err := q.start(); err != nil {

@@ -41,6 +41,7 @@ type group struct {
 	jobs   int
 	full   bool
 	body   []byte
+	room   *[]byte // what body lies in
 	opened time.Time // when its first job came
 
 	done chan struct{} // closed when ack and err are set
@@ -94,7 +95,7 @@ func (q *Queue) place(s *subjectGroups, j *job.Job, body []byte) *group {
 		}
 	}
 	if g == nil || g.full {
-		g = &group{first: j.ID, opened: time.Now(), done: make(chan struct{})}
+		g = newGroup(j.ID)
 		s.waiting = append(s.waiting, g)
 	}
 	g.body = append(g.body, body...)
@@ -103,9 +104,29 @@ func (q *Queue) place(s *subjectGroups, j *job.Job, body []byte) *group {
 	return g
 }
 
+func newGroup(first job.ID) *group {
+	room, _ := bodies.Get().(*[]byte)
+	if room == nil {
+		room = new([]byte)
+	}
+	return &group{first: first, opened: time.Now(), done: make(chan struct{}), room: room, body: (*room)[:0]}
+}
+
+// sent is called when the body is needed no more.
+func (g *group) sent() {
+	if cap(g.body) <= keepBytes {
+		*g.room = g.body[:0]
+		bodies.Put(g.room)
+	}
+	g.body, g.room = nil, nil
+}
+
+// bodies are the buffers of groups.
+var bodies sync.Pool
+
 // messageBytes bounds a message of several jobs: by the settings, and by the server.
 func (q *Queue) messageBytes() int {
-	if limit := q.conn.MaxPayload() - headerRoom; limit > 0 && limit < int64(q.cfg.Publish.MaxBytes) {
+	if limit := q.payload.Load() - headerRoom; limit > 0 && limit < int64(q.cfg.Publish.MaxBytes) {
 		return int(limit)
 	}
 	return q.cfg.Publish.MaxBytes
@@ -192,7 +213,7 @@ func (q *Queue) startGroup(k subjectKey, s *subjectGroups, g *group) {
 			} else {
 				g.ack, g.err = q.store(q.life, k, g.first, g.jobs, g.body)
 			}
-			g.body = nil
+			g.sent()
 			close(g.done)
 			if g.err == nil {
 				q.linger(s, g.jobs)

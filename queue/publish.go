@@ -91,6 +91,7 @@ func (q *Queue) store(ctx context.Context, k subjectKey, first job.ID, jobs int,
 	if err != nil {
 		return ack{}, err
 	}
+	q.payload.Store(q.conn.MaxPayload()) // the server may have come to another one
 	start := time.Now()
 	a, err := q.send(ctx, m)
 	q.observe(k.lane, jobs, start, a, err)

@@ -40,7 +40,7 @@ type ackReply struct {
 }
 
 func (q *Queue) checkSize(bytes int) error {
-	limit := q.conn.MaxPayload()
+	limit := q.payload.Load()
 	if limit > 0 && int64(bytes)+headerRoom > limit {
 		return fmt.Errorf("%w: it takes %d bytes and the server's max_payload is %d, of which the headers need %d", ErrTooLarge, bytes, limit, headerRoom)
 	}
