@@ -31,6 +31,7 @@ type Queue struct {
 	infos    progressCache
 	shares   shareWatch
 	holdings holdings
+	acks     [2]heldAck // of each lane
 	healing  singleflight.Group
 	found    foundCache
 	payload  atomic.Int64    // the server's max_payload: nats.go has it behind a lock that is in use
@@ -255,6 +256,9 @@ func (q *Queue) Close() error {
 		close(q.closed)
 		q.mu.Unlock()
 		q.running.Wait()
+		for i := range q.acks {
+			q.acks[i].flush()
+		}
 		if q.conn.IsConnected() {
 			err = q.conn.FlushTimeout(q.cfg.RequestTimeout)
 		}

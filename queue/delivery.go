@@ -19,6 +19,7 @@ type Delivery struct {
 	Behind   uint64 // messages that waited behind it in its share when it was delivered
 
 	q       *Queue
+	lane    job.Lane
 	msg     *nats.Msg
 	ackWait time.Duration
 	epoch   time.Time    // what the lease counts from, monotonic
@@ -28,8 +29,8 @@ type Delivery struct {
 // leaseMargin is the part of AckWait that a lease ends early: the server's clock started before the message came here.
 const leaseMargin = 20
 
-func newDelivery(q *Queue, m *nats.Msg, meta metadata, ackWait time.Duration, now time.Time) *Delivery {
-	d := &Delivery{q: q, msg: m, ackWait: ackWait, epoch: now, Seq: meta.seq, Attempt: meta.delivered, Behind: meta.pending}
+func newDelivery(q *Queue, lane job.Lane, m *nats.Msg, meta metadata, ackWait time.Duration, now time.Time) *Delivery {
+	d := &Delivery{q: q, lane: lane, msg: m, ackWait: ackWait, epoch: now, Seq: meta.seq, Attempt: meta.delivered, Behind: meta.pending}
 	d.lapses.Store(int64(d.lease()))
 	d.Envelope.Published = meta.published
 	d.Envelope.Header = m.Header.Get
@@ -51,10 +52,13 @@ func (d *Delivery) Lapsed() bool {
 }
 
 // Ack says that every job of the message has its record. It is sent even after the lease has lapsed: whoever holds the
-// message now need not compute it again. It does not wait for the server; a lost Ack means another delivery.
+// message now need not compute it again. It does not wait for the server; a lost Ack means another delivery. While messages
+// of its lane are finished one after the other, the latest is acknowledged a moment later.
 func (d *Delivery) Ack() error {
+	// The server counts a lease longer than this side does, by a part of AckWait.
+	mayHold := !d.Lapsed() && d.ackWait > 2*leaseMargin*ackHold && !d.q.isClosed()
 	d.lapses.Store(0)
-	return d.answer(ackBytes)
+	return d.q.acks[d.lane].finish(func() error { return d.answer(ackBytes) }, mayHold)
 }
 
 // Retry gives the message back, to be delivered again after the delay (0: at once). ErrLapsed, and nothing sent, if

@@ -317,7 +317,7 @@ func (s *Source) deliver(ctx context.Context, m *nats.Msg) *Delivery {
 	if meta.delivered > 1 {
 		lane.redelivered.Inc()
 	}
-	d := newDelivery(s.q, m, meta, s.ackWait, time.Now())
+	d := newDelivery(s.q, s.lane, m, meta, s.ackWait, time.Now())
 	d.Envelope.Lane, d.Envelope.Model = s.lane, s.model
 	if _, _, d.Envelope.Tenant, ok = parseSubject(m.Subject); ok {
 		return d
