@@ -28,8 +28,8 @@ func (f *feed) nextCSV(delimiter byte) (record, error) {
 	}
 }
 
-// quoted returns a record that has quotes, and so may go on over lines. Where a quote is opened and never closed only
-// the first line is taken for a bad record, so that those after it are read.
+// quoted returns a record that has quotes, and so may go on over lines. Where a quote is opened and never closed, or the
+// record becomes too long, only the first line is taken for a bad record, so that those after it are read.
 func (f *feed) quoted(delimiter byte, firstLine int) (record, error) {
 	q := quotes{feed: f, delimiter: delimiter}
 	fault := q.record()
@@ -37,7 +37,10 @@ func (f *feed) quoted(delimiter byte, firstLine int) (record, error) {
 		return record{}, f.fault()
 	}
 	end := f.pos + q.at
-	if q.unclosed {
+	if q.long && fault == "" {
+		fault = fmt.Sprintf("the row is longer than %d bytes", f.max)
+	}
+	if q.long || q.unclosed {
 		end = f.pos + firstLine
 	}
 	r := f.take(end, int64(bytes.Count(f.buf[f.pos:end], []byte{'\n'}))+1)
@@ -51,11 +54,16 @@ type quotes struct {
 	delimiter byte
 	at        int
 	starved   bool // the file ended
+	long      bool // the limit was reached
 	unclosed  bool
 }
 
 // has reports whether there is a byte at a place.
 func (q *quotes) has(at int) bool {
+	if at > q.max {
+		q.long = true
+		return false
+	}
 	for q.pos+at >= len(q.buf) {
 		if !q.more() {
 			q.starved = true
@@ -92,16 +100,17 @@ func (q *quotes) skipQuoted() (fault string) {
 	at := q.at + 1
 	for {
 		for {
-			if !q.has(at) || at > q.max {
+			if !q.has(at) {
 				q.unclosed = true
 				return fmt.Sprintf("a quote is opened and not closed, in all that follows or in %d bytes", q.max)
 			}
-			i := bytes.IndexByte(q.buf[q.pos+at:], '"')
+			end := min(len(q.buf), q.pos+q.max+1)
+			i := bytes.IndexByte(q.buf[q.pos+at:end], '"')
 			if i >= 0 {
 				at += i + 1
 				break
 			}
-			at = len(q.buf) - q.pos
+			at = end - q.pos
 		}
 		if !q.has(at) {
 			q.at = at

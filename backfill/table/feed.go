@@ -19,7 +19,8 @@ type record struct {
 
 const (
 	// chunk is how much is read at once.
-	chunk = 512 << 10
+	chunk      = 512 << 10
+	firstChunk = 64 << 10 // of a file that may be small
 	// excess is how much of a row that is too long is kept.
 	excess = 1 << 10
 )
@@ -49,7 +50,11 @@ func (f *feed) more() bool {
 	}
 	if len(f.buf) == cap(f.buf) {
 		rest := f.buf[f.pos:]
-		grown := make([]byte, len(rest), max(chunk, 2*len(rest)))
+		size := chunk
+		if f.buf == nil {
+			size = firstChunk
+		}
+		grown := make([]byte, len(rest), max(size, 2*len(rest)))
 		copy(grown, rest)
 		f.buf, f.base, f.pos = grown, f.offset(), 0
 	}

@@ -61,70 +61,59 @@ func (d *jsonlDecoder) decode(r *record) *job.Error {
 	}
 	d.row++
 	s := lineScan{src: r.text}
-	var err *job.Error
+	var refused *job.Error // what is wrong with a value is said if all is JSON
+	ok := false
 	switch s.peek() {
 	case '{':
-		err = d.object(&s)
+		refused, ok = d.object(&s)
 	case '[':
-		err = d.bare(&s)
+		refused, ok = d.bare(&s)
 	default:
-		if !s.skip(0) || !s.end() {
-			return s.fault()
-		}
-		return job.Invalidf("", "expected a JSON object or a JSON array")
+		refused, ok = job.Invalidf("", "expected a JSON object or a JSON array"), s.skip(0)
 	}
-	if err == nil && !s.end() {
+	if !ok || !s.end() {
 		return s.fault()
 	}
 	if at := invalidUTF8(r.text); at >= 0 {
 		return job.Errorf(job.CodeMalformed, "", "not JSON: byte %d is not UTF-8", at)
 	}
-	if err != nil {
-		return err
+	if refused != nil {
+		return refused
 	}
 	return d.assemble()
 }
 
 // object reads the members that are needed and verifies the others.
-func (d *jsonlDecoder) object(s *lineScan) *job.Error {
+func (d *jsonlDecoder) object(s *lineScan) (refused *job.Error, ok bool) {
 	if s.open('}') {
-		return nil
+		return nil, true
 	}
-	var refused *job.Error // what is wrong with a value is said if all is JSON
 	for n := 0; ; n++ {
 		name, ok := s.name()
 		if !ok {
-			return s.fault()
+			return nil, false
 		}
-		if at := d.find(n, name); at >= 0 {
-			slot := &d.slots[at]
-			if slot.row == d.row {
-				return job.Invalidf(slot.name, "the row has this member twice")
-			}
-			slot.row = d.row
-			if refused == nil {
-				refused, ok = d.value(s, slot)
-			} else {
-				ok = s.skip(1)
-			}
+		at := d.find(n, name)
+		if at >= 0 && d.slots[at].row == d.row && refused == nil {
+			refused = job.Invalidf(d.slots[at].name, "the row has this member twice")
+		}
+		if at >= 0 && refused == nil {
+			d.slots[at].row = d.row
+			refused, ok = d.value(s, &d.slots[at])
 		} else {
 			ok = s.skip(1)
 		}
 		if !ok {
-			return s.fault()
+			return nil, false
 		}
-		done, ok := s.after('}')
-		if !ok {
-			return s.fault()
-		}
-		if done {
-			return refused
+		if done, ok := s.after('}'); done || !ok {
+			return refused, ok
 		}
 	}
 }
 
 // value reads the value of a needed column: a list of numbers at once, the others are only noted.
-func (d *jsonlDecoder) value(s *lineScan, slot *slot) (err *job.Error, ok bool) {
+func (d *jsonlDecoder) value(s *lineScan, slot *slot) (refused *job.Error, ok bool) {
 	slot.value = nil
 	if slot.alone >= 0 {
 		end, err := d.a.appendNumbers(slot.alone, slot.name, s.src, s.pos)
@@ -160,21 +149,14 @@ func (d *jsonlDecoder) find(n int, name []byte) int {
 	return at
 }
 
-// bare reads a row that is an array.
-func (d *jsonlDecoder) bare(s *lineScan) *job.Error {
+// bare reads a row that is an array. If another column is needed it is missing, which assemble says.
+func (d *jsonlDecoder) bare(s *lineScan) (refused *job.Error, ok bool) {
 	at, ok := d.byName[bareColumn]
 	if !ok {
-		if !s.skip(0) {
-			return s.fault()
-		}
-		return nil // the members are missing, which assemble says
+		return nil, s.skip(0)
 	}
 	d.slots[at].row = d.row
-	err, ok := d.value(s, &d.slots[at])
-	if !ok {
-		return s.fault()
-	}
-	return err
+	return d.value(s, &d.slots[at])
 }
 
 // assemble reads the values that were only noted.
