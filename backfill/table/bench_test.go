@@ -98,3 +98,85 @@ func BenchmarkDecodeJSONL(b *testing.B) {
 
 func BenchmarkDecodeCSV(b *testing.B)       { benchDecode(b, table.CSV, digitCSV(benchRows, false)) }
 func BenchmarkDecodeCSVQuoted(b *testing.B) { benchDecode(b, table.CSV, digitCSV(benchRows, true)) }
+
+// benchEncode encodes 10 numbers a row.
+func benchEncode(b *testing.B, f table.Format, join bool) {
+	b.Helper()
+	var text bytes.Buffer
+	for id := range benchRows {
+		digitLine(&text, id)
+	}
+	in := text.Bytes()
+	if f == table.CSV {
+		in = digitCSV(benchRows, false)
+	}
+	src, err := table.Open(memory{in}, f, table.Plain, table.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	block, err := src.Read(benchRows)
+	if err != nil {
+		b.Fatal(err)
+	}
+	output := job.Tensor{Name: "probabilities", Datatype: job.FP32, Shape: []int64{benchRows, 10}}
+	for range benchRows * 10 {
+		output.Data = append(output.Data, floats(rand.ExpFloat64()/10)...)
+	}
+	answers := make([]table.Answer, benchRows)
+	for row := range answers {
+		answers[row] = table.Answer{Row: row, Outputs: []job.Tensor{output}, At: row}
+	}
+	sink, err := table.NewSink(&buffer{}, table.Spec{
+		Format: f, Columns: src.Columns(), Join: join,
+		Predicted: []table.Predicted{{Column: "prediction", Datatype: job.FP32, Shape: []int64{10}}},
+	}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := sink.Encode(block, answers); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchRows), "ns/row")
+}
+
+func BenchmarkEncodeJSONL(b *testing.B)     { benchEncode(b, table.JSONL, false) }
+func BenchmarkEncodeJSONLJoin(b *testing.B) { benchEncode(b, table.JSONL, true) }
+func BenchmarkEncodeCSV(b *testing.B)       { benchEncode(b, table.CSV, false) }
+func BenchmarkEncodeCSVJoin(b *testing.B)   { benchEncode(b, table.CSV, true) }
+
+// benchRead cuts a file into rows.
+func benchRead(b *testing.B, f table.Format, text []byte) {
+	b.Helper()
+	b.SetBytes(int64(len(text)))
+	rows := 0
+	for b.Loop() {
+		src, err := table.Open(memory{text}, f, table.Plain, table.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for {
+			block, err := src.Read(256)
+			if err == io.EOF { //nolint:errorlint // Read returns io.EOF itself
+				break
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			rows += block.Rows()
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/row")
+}
+
+func BenchmarkReadJSONL(b *testing.B) {
+	var text bytes.Buffer
+	for id := range 20_000 {
+		digitLine(&text, id)
+	}
+	benchRead(b, table.JSONL, text.Bytes())
+}
+
+func BenchmarkReadCSV(b *testing.B) { benchRead(b, table.CSV, digitCSV(20_000, false)) }

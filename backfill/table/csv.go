@@ -117,11 +117,11 @@ type csvBlock struct {
 
 // AppendCell implements Block.
 func (b *csvBlock) AppendCell(dst []byte, row, column int) []byte {
-	fields := appendFields(make([][]byte, 0, len(b.columns)), b.records[row].text, b.delimiter)
-	if column >= len(fields) {
+	field := nthField(b.records[row].text, b.delimiter, column)
+	if field == nil {
 		return append(dst, "null"...)
 	}
-	return appendCellJSON(dst, b.columns[column].Kind, fields[column])
+	return appendCellJSON(dst, b.columns[column].Kind, field)
 }
 
 // appendCellJSON appends a cell as what its column has.

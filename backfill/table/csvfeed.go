@@ -170,6 +170,27 @@ func appendFields(fields [][]byte, text []byte, delimiter byte) [][]byte {
 	return append(fields, text[start:])
 }
 
+// nthField returns one field of a record, nil if it has fewer.
+func nthField(text []byte, delimiter byte, n int) []byte {
+	if bytes.IndexByte(text, '"') >= 0 {
+		if fields := appendQuoted(nil, text, delimiter); n < len(fields) {
+			return fields[n]
+		}
+		return nil
+	}
+	for ; n > 0; n-- {
+		i := bytes.IndexByte(text, delimiter)
+		if i < 0 {
+			return nil
+		}
+		text = text[i+1:]
+	}
+	if i := bytes.IndexByte(text, delimiter); i >= 0 {
+		text = text[:i]
+	}
+	return text
+}
+
 func appendQuoted(fields [][]byte, text []byte, delimiter byte) [][]byte {
 	for {
 		var field []byte

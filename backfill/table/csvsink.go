@@ -146,6 +146,13 @@ func (w *csvRow) fromCSV(b *csvBlock, r *record, start int) {
 		w.dst = append(w.dst, r.text...)
 		return
 	}
+	if !w.spec.Join && !w.spec.Errors { // no more than the ID is needed
+		if len(w.kept) > 0 {
+			w.dst = append(w.dst, w.spec.Delimiter)
+			w.dst = appendField(w.dst, nthField(r.text, b.delimiter, w.kept[0]), w.spec.Delimiter)
+		}
+		return
+	}
 	w.fields = appendFields(w.fields[:0], r.text, b.delimiter)
 	fields := w.fields
 	if n := len(b.columns); len(fields) > n && n > 0 {

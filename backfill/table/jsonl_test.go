@@ -149,8 +149,10 @@ func TestShapes(t *testing.T) {
 
 // TestDatatypes has each datatype read as job.ScanArray reads it, flat and nested.
 func TestDatatypes(t *testing.T) {
-	numbers := []string{"0", "-0", "1", "-1", "127", "255", "65504", "0.1", "16777217", "1e-45", "3.4028235e38", "5e-324", "1.7976931348623157e308",
-		"9223372036854775807", "-9223372036854775808", "18446744073709551615", "1e400", "0.30000001192092896", "1.00000017881393432617187499", "1e22", "123456789.125"}
+	numbers := []string{
+		"0", "-0", "1", "-1", "127", "255", "65504", "0.1", "16777217", "1e-45", "3.4028235e38", "5e-324", "1.7976931348623157e308",
+		"9223372036854775807", "-9223372036854775808", "18446744073709551615", "1e400", "0.30000001192092896", "1.00000017881393432617187499", "1e22", "123456789.125",
+	}
 	for _, dt := range []job.Datatype{job.Uint8, job.Uint16, job.Uint32, job.Uint64, job.Int8, job.Int16, job.Int32, job.Int64, job.FP16, job.BF16, job.FP32, job.FP64} {
 		for _, n := range numbers {
 			list := fmt.Sprintf("[[%s , 1],[2, %s]]", n, n)

@@ -116,6 +116,7 @@ func (s *lineScan) skip(depth int) bool {
 		if s.open(']') {
 			return true
 		}
+		s.pos = skipNumbers(s.src, s.pos)
 		for {
 			if !s.skip(depth + 1) {
 				return false
@@ -140,6 +141,39 @@ func (s *lineScan) skip(depth int) bool {
 		}
 		s.pos = end
 		return true
+	}
+}
+
+// skipNumbers consumes numbers of a list as they usually are, each with the comma after it. It leaves at least one item.
+func skipNumbers(src []byte, pos int) int {
+	for i := pos; ; pos = i {
+		if i < len(src) && src[i] == '-' {
+			i++
+		}
+		first := i
+		for i < len(src) && src[i]-'0' <= 9 {
+			i++
+		}
+		if i == first || i-first > 1 && src[first] == '0' {
+			return pos
+		}
+		if i < len(src) && src[i] == '.' {
+			i++
+			first = i
+			for i < len(src) && src[i]-'0' <= 9 {
+				i++
+			}
+			if i == first {
+				return pos
+			}
+		}
+		if i >= len(src) || src[i] != ',' {
+			return pos
+		}
+		i++
+		if i < len(src) && src[i] == ' ' {
+			i++
+		}
 	}
 }
 

@@ -4,10 +4,10 @@ import "errors"
 
 // openParquet opens a Parquet file.
 func openParquet(Input) (Source, error) {
-	return nil, errors.New("Parquet is not read yet")
+	return nil, errors.New("a Parquet file is not read yet")
 }
 
 // newParquetSink writes a Parquet file.
 func newParquetSink(File, Spec, *Mark) (Sink, error) {
-	return nil, errors.New("Parquet is not written yet")
+	return nil, errors.New("a Parquet file is not written yet")
 }

@@ -65,27 +65,48 @@ func TestResults(t *testing.T) {
 		spec table.Spec
 		want string
 	}{
-		{"lines", jb, table.Spec{Format: table.JSONL, Columns: lines.Columns(), ID: 0},
+		{
+			"lines", jb,
+			table.Spec{Format: table.JSONL, Columns: lines.Columns(), ID: 0},
 			`{"sheaf_row":1,"id":"a\"b","prediction":[null,null],"label":"b�","half":[null]}` + "\n" +
-				`{"sheaf_row":3,"id":null,"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n"},
-		{"lines joined", jb, table.Spec{Format: table.JSONL, Columns: lines.Columns(), ID: -1, Join: true},
+				`{"sheaf_row":3,"id":null,"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n",
+		},
+		{
+			"lines joined", jb,
+			table.Spec{Format: table.JSONL, Columns: lines.Columns(), ID: -1, Join: true},
 			`{"id":"a\"b","x":[1,2],"prediction":[null,null],"label":"b�","half":[null]}` + "\n" +
-				`{"input":[ 3,4 ],"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n"},
-		{"CSV", cb, table.Spec{Format: table.CSV, Columns: rows.Columns(), ID: 0},
+				`{"input":[ 3,4 ],"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n",
+		},
+		{
+			"CSV", cb,
+			table.Spec{Format: table.CSV, Columns: rows.Columns(), ID: 0},
 			"sheaf_row,id,prediction_0,prediction_1,label,half\n" +
-				"1,\"a\"\"b\",NaN,-Inf,b\xff,NaN\n" + "3,3,0.1,1e-07,\"a,\"\"é\"\"\",1\n"},
-		{"CSV joined", cb, table.Spec{Format: table.CSV, Columns: rows.Columns(), ID: -1, Join: true},
+				"1,\"a\"\"b\",NaN,-Inf,b\xff,NaN\n" + "3,3,0.1,1e-07,\"a,\"\"é\"\"\",1\n",
+		},
+		{
+			"CSV joined", cb,
+			table.Spec{Format: table.CSV, Columns: rows.Columns(), ID: -1, Join: true},
 			"id,x,prediction,prediction_0,prediction_1,label,half\n" +
-				"\"a\"\"b\",1,old,NaN,-Inf,b\xff,NaN\n" + "3,4,,0.1,1e-07,\"a,\"\"é\"\"\",1\n"},
-		{"lines as CSV", jb, table.Spec{Format: table.CSV, Columns: lines.Columns(), ID: 0, Join: true},
+				"\"a\"\"b\",1,old,NaN,-Inf,b\xff,NaN\n" + "3,4,,0.1,1e-07,\"a,\"\"é\"\"\",1\n",
+		},
+		{
+			"lines as CSV", jb,
+			table.Spec{Format: table.CSV, Columns: lines.Columns(), ID: 0, Join: true},
 			"id,x,prediction,input,prediction_0,prediction_1,label,half\n" +
-				"\"a\"\"b\",\"[1,2]\",old,,NaN,-Inf,b\xff,NaN\n" + ",,,\"[ 3,4 ]\",0.1,1e-07,\"a,\"\"é\"\"\",1\n"},
-		{"CSV as lines", cb, table.Spec{Format: table.JSONL, Columns: rows.Columns(), ID: 0, Join: true},
+				"\"a\"\"b\",\"[1,2]\",old,,NaN,-Inf,b\xff,NaN\n" + ",,,\"[ 3,4 ]\",0.1,1e-07,\"a,\"\"é\"\"\",1\n",
+		},
+		{
+			"CSV as lines", cb,
+			table.Spec{Format: table.JSONL, Columns: rows.Columns(), ID: 0, Join: true},
 			`{"id":"a\"b","x":1,"prediction":[null,null],"label":"b�","half":[null]}` + "\n" +
-				`{"id":3,"x":4,"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n"},
-		{"CSV as TSV", cb, table.Spec{Format: table.TSV, Columns: rows.Columns(), ID: -1, Join: true},
+				`{"id":3,"x":4,"prediction":[0.1,1e-07],"label":"a,\"é\"","half":[1]}` + "\n",
+		},
+		{
+			"CSV as TSV", cb,
+			table.Spec{Format: table.TSV, Columns: rows.Columns(), ID: -1, Join: true},
 			"id\tx\tprediction\tprediction_0\tprediction_1\tlabel\thalf\n" +
-				"\"a\"\"b\"\t1\told\tNaN\t-Inf\tb\xff\tNaN\n" + "3\t4\t\t0.1\t1e-07\t\"a,\"\"é\"\"\"\t1\n"},
+				"\"a\"\"b\"\t1\told\tNaN\t-Inf\tb\xff\tNaN\n" + "3\t4\t\t0.1\t1e-07\t\"a,\"\"é\"\"\"\t1\n",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.spec.Predicted = allPredicted()
