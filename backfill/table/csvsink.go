@@ -77,6 +77,8 @@ type csvRow struct {
 	fields [][]byte
 	cell   []byte
 	rows   answerRows
+	// byName finds the columns of members of lines.
+	byName map[string]int
 }
 
 // Encode implements Sink.
@@ -131,12 +133,49 @@ func (w *csvRow) original(b Block, row, start int) {
 		w.fromCSV(c, &c.records[row], start)
 		return
 	}
+	if j, ok := b.(*jsonlBlock); ok && len(w.kept) > 1 {
+		w.fromLine(j, &j.records[row])
+		return
+	}
 	for i, c := range w.kept {
 		if i > 0 || len(w.dst) > start {
 			w.dst = append(w.dst, w.spec.Delimiter)
 		}
 		w.cell = b.AppendCell(w.cell[:0], row, c)
 		w.dst = appendJSONField(w.dst, w.cell, w.spec.Delimiter)
+	}
+}
+
+// fromLine writes the members of a line, which it looks through once.
+func (w *csvRow) fromLine(b *jsonlBlock, r *record) {
+	if w.byName == nil {
+		w.byName = map[string]int{}
+		for c := range b.columns {
+			w.byName[b.columns[c].Name] = c
+		}
+		w.fields = make([][]byte, len(b.columns))
+	}
+	clear(w.fields)
+	s := lineScan{src: r.text}
+	if s.peek() == '[' {
+		if c, ok := w.byName[bareColumn]; ok && s.skip(0) {
+			w.fields[c] = bytes.TrimSpace(r.text[:s.pos])
+		}
+	} else {
+		s.members(func(name, value []byte) bool {
+			if c, ok := w.byName[string(name)]; ok {
+				w.fields[c] = value
+			}
+			return true
+		})
+	}
+	for i, c := range w.kept {
+		if i > 0 {
+			w.dst = append(w.dst, w.spec.Delimiter)
+		}
+		if w.fields[c] != nil {
+			w.dst = appendJSONField(w.dst, w.fields[c], w.spec.Delimiter)
+		}
 	}
 }
 

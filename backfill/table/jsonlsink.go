@@ -135,16 +135,29 @@ func (s *jsonlSink) appendOriginal(dst []byte, b Block, row int) []byte {
 	case *jsonlBlock:
 		return s.appendLine(dst, &b.records[row])
 	case *csvBlock:
-		r := &b.records[row]
-		if r.fault != "" || len(appendFields(make([][]byte, 0, len(b.columns)), r.text, b.delimiter)) != len(b.columns) {
-			return appendRaw(dst, r.text)
-		}
+		return s.appendFields(dst, b, &b.records[row])
 	}
 	dst = append(dst, '{')
 	for c := range s.spec.Columns {
 		if name := s.spec.Columns[c].Name; !slices.Contains(s.own, name) {
 			dst = append(appendString(comma(dst), name), ':')
 			dst = b.AppendCell(dst, row, c)
+		}
+	}
+	return dst
+}
+
+// appendFields appends a record of a CSV.
+func (s *jsonlSink) appendFields(dst []byte, b *csvBlock, r *record) []byte {
+	fields := appendFields(make([][]byte, 0, len(b.columns)+1), r.text, b.delimiter)
+	if r.fault != "" || len(fields) != len(b.columns) {
+		return appendRaw(dst, r.text)
+	}
+	dst = append(dst, '{')
+	for c := range b.columns {
+		if name := b.columns[c].Name; !slices.Contains(s.own, name) {
+			dst = append(appendString(comma(dst), name), ':')
+			dst = appendCellJSON(dst, b.columns[c].Kind, fields[c])
 		}
 	}
 	return dst

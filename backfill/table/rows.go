@@ -97,7 +97,9 @@ func (s *rows) cut(n int) (cut, error) {
 	c := cut{place: s.place}
 	if k := min(n, len(s.sample)); k > 0 {
 		c.records = append(make([]record, 0, n), s.sample[:k]...)
-		s.sample = s.sample[k:]
+		if s.sample = s.sample[k:]; len(s.sample) == 0 {
+			s.sample = nil // with the text of the rows
+		}
 	}
 	for len(c.records) < n {
 		r, err := record{}, s.failed
