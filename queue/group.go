@@ -41,7 +41,7 @@ type group struct {
 	jobs   int
 	full   bool
 	body   []byte
-	room   *[]byte // what body lies in
+	room   *[]byte   // what body lies in
 	opened time.Time // when its first job came
 
 	done chan struct{} // closed when ack and err are set

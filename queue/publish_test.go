@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -64,6 +65,7 @@ func TestLimitsHaveErrorsOfTheirOwn(t *testing.T) {
 			q := ready(t, c.change)
 			size := func(j *job.Job) {
 				j.Inputs[0].Shape, j.Inputs[0].Data = []int64{1, int64(c.bytes / 4)}, make([]byte, c.bytes)
+				_, _ = rand.Read(j.Inputs[0].Data) // what compresses would take less room
 			}
 			for range c.prepare {
 				publish(t, q, newJob(t, size))
