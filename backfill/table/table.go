@@ -36,6 +36,8 @@ type Column struct {
 	Kind Kind
 	// Length is how many elements each list has, in all its depth, where the rows that were looked at agree; else -1.
 	Length int
+
+	source any // what the format says of it: the node of a Parquet schema
 }
 
 // Place is where a row begins in its file.
