@@ -57,8 +57,8 @@ func (k records) change(ctx context.Context, tenant, id string, fn func(*record)
 		if err == nil || !errors.Is(err, queue.ErrChanged) {
 			return r, err
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err := rest(ctx, changedPause); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -96,6 +96,9 @@ func (l *ledger) read(ctx context.Context) error {
 	r, revision, err := l.records.get(ctx, l.now.Tenant, l.now.ID)
 	if err != nil {
 		return err
+	}
+	if revision < l.revision {
+		return nil // a replica that lags: what is known is newer
 	}
 	if r.Runner != l.runner {
 		return errTaken
@@ -138,20 +141,24 @@ func (l *ledger) change(ctx context.Context, fn func(*record) error) error {
 			return err
 		}
 		sure = false
-		if errors.Is(err, queue.ErrChanged) {
-			continue
-		}
 		if time.Now().After(until) {
 			return err
 		}
-		if wait := rest(ctx, storePause); wait != nil {
+		pause := storePause
+		if errors.Is(err, queue.ErrChanged) {
+			pause = changedPause
+		}
+		if wait := rest(ctx, pause); wait != nil {
 			return fmt.Errorf("%w: %w", err, wait)
 		}
 	}
 }
 
-// storePause is the pause between two tries.
-const storePause = 100 * time.Millisecond
+// storePause is the pause between two tries, changedPause the one after a value that somebody else has changed.
+const (
+	storePause   = 100 * time.Millisecond
+	changedPause = 2 * time.Millisecond
+)
 
 func (l *ledger) try(ctx context.Context, name string, sure *bool, fn func(*record) error) error {
 	if !*sure {

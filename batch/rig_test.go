@@ -256,6 +256,8 @@ func (r *rig) startKilled(at failpoint.Point, n int) (p *process, dead chan stru
 	r.t.Helper()
 	dead = make(chan struct{})
 	var mu sync.Mutex
+	mu.Lock() // the process may come to the point before it is known here
+	defer mu.Unlock()
 	p = r.start(func(_ *batch.Config, d *batch.Deps) {
 		d.Reach = func(point failpoint.Point) {
 			mu.Lock()
