@@ -38,6 +38,10 @@ type Config struct {
 	// SweepEvery is how often what is over is deleted.
 	SweepEvery time.Duration
 
+	// Slice is how long a runner works on one batch while others have not been taken up at all: a long one delays a short
+	// one by no more.
+	Slice time.Duration
+
 	// MaxStarts is how often a batch is taken up that makes no progress in between, before it fails: what makes its
 	// process die must not go round for ever.
 	MaxStarts int
@@ -50,7 +54,7 @@ func DefaultConfig() Config {
 		MaxFileBytes: 512 << 20, MaxLines: 1_000_000, MaxLineBytes: 8 << 20,
 		MaxFilesPerTenant: 1000, MaxBatchesPerTenant: 100, MaxBatches: 10_000, StoreBytes: 4 << 30,
 		Window: 24 * time.Hour, MaxWindow: 7 * 24 * time.Hour, Retention: 7 * 24 * time.Hour, SweepEvery: 10 * time.Minute,
-		MaxStarts: 10,
+		Slice: time.Minute, MaxStarts: 10,
 	}
 }
 
@@ -92,7 +96,7 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    time.Duration
-	}{{"CommitEvery", c.CommitEvery}, {"Window", c.Window}, {"MaxWindow", c.MaxWindow}, {"Retention", c.Retention}, {"SweepEvery", c.SweepEvery}} {
+	}{{"CommitEvery", c.CommitEvery}, {"Window", c.Window}, {"MaxWindow", c.MaxWindow}, {"Retention", c.Retention}, {"SweepEvery", c.SweepEvery}, {"Slice", c.Slice}} {
 		if d.d <= 0 {
 			bad("%s is %v: it must be positive", d.name, d.d)
 		}

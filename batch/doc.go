@@ -9,6 +9,17 @@
 //     which objects hold their answers. It is changed by compare and swap only, and the counts are sums over it.
 //   - Files, and answers in segments, are objects.
 //
+// What a crash right after each step leaves:
+//
+//	accepted   the batch's message: whoever takes it up makes the record that is missing
+//	recorded   as above; the record is there
+//	validated  the message: another runner takes the batch up when the lease is over
+//	stored     an object that nothing names: its part is done again, under another name, and the sweep deletes it
+//	committed  the message: another runner leaves out what the record says is done
+//	ended      the message and the end: another runner only queues the webhook, and removes the message
+//	told       as above: the webhook may be told twice, with the same id
+//	settled    nothing
+//
 // Any number of [Service]s share the batches. The one that holds a batch's message runs it; when it dies another takes
 // the batch over within the lease and goes on where the record ends. Answers count from the moment that the record
 // names their segment, so a line is in the files once, however often its part was computed.

@@ -19,12 +19,14 @@ var (
 	errWindow   = errors.New("the batch waits for its window")
 	errExpired  = errors.New("the completion window is over")
 	errNoModel  = errors.New("no worker serves the model")
+	errSlice    = errors.New("other batches wait for a runner")
 	errIdle     = errors.New("nothing has changed since the batch was looked at last")
 )
 
 // run is what one runner does for one batch, from its message's delivery until it has ended or is given back.
 type run struct {
 	s      *Service
+	from   *queue.BatchSource
 	d      *queue.BatchDelivery
 	log    *slog.Logger
 	order  *order
@@ -58,6 +60,8 @@ func (r *run) do(ctx context.Context) {
 		r.log.Info("a batch is another runner's now", slog.Any("error", err))
 	case errors.Is(err, errIdle):
 		r.deferred(idleLook)
+	case errors.Is(err, errSlice):
+		r.giveBack(sliceRest, "")
 	case errors.Is(err, errPaused), errors.Is(err, errWindow), errors.Is(err, errNoModel):
 		r.giveBack(idleLook, err.Error())
 	default:
@@ -177,6 +181,7 @@ const watchEvery = time.Second
 func (r *run) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	every := min(watchEvery, r.s.cfg.Lease/10)
 	extended, missed := time.Now(), 0
+	slice := extended.Add(jitter(r.s.cfg.Slice))
 	for rest(ctx, every) == nil {
 		now := time.Now()
 		if now.Sub(extended) > r.s.cfg.Lease/3 {
@@ -198,6 +203,13 @@ func (r *run) watch(ctx context.Context, stop context.CancelCauseFunc) {
 		if errors.Is(err, errTaken) || missed > 2 {
 			stop(errTaken)
 			return
+		}
+		if now.After(slice) && r.ledger.get().Validated { // what is not would begin anew
+			if n, err := r.from.Waiting(ctx); err == nil && n > 0 {
+				stop(errSlice)
+				return
+			}
+			slice = now.Add(jitter(r.s.cfg.Slice))
 		}
 		// While the store does not answer, the lease and the deadline are what counts.
 		if err := r.may(now); err != nil {

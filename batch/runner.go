@@ -21,6 +21,8 @@ const (
 	stopTime = 5 * time.Second
 	// idleLook is when a batch that must wait, because it is paused or outside its window, comes again.
 	idleLook = 2 * time.Second
+	// sliceRest is how long a batch rests that has made room for others: until they have been fetched.
+	sliceRest = time.Second
 	// troubleFirst and troubleMost are when a batch comes again that something stood in the way of.
 	troubleFirst, troubleMost = time.Second, 30 * time.Second
 )
@@ -58,7 +60,7 @@ func (s *Service) serve(ctx context.Context) {
 			continue
 		case d != nil:
 			s.metrics.running.Inc()
-			s.work(ctx, d)
+			s.work(ctx, from, d)
 			s.metrics.running.Dec()
 		}
 		failures, last = 0, ""
@@ -81,7 +83,7 @@ func (s *Service) fetch(ctx context.Context, from **queue.BatchSource) (*queue.B
 }
 
 // work takes up a batch: brings it to its end, or gives it back.
-func (s *Service) work(ctx context.Context, d *queue.BatchDelivery) {
+func (s *Service) work(ctx context.Context, from *queue.BatchSource, d *queue.BatchDelivery) {
 	log := s.log.With("batch", d.ID, "tenant", d.Tenant)
 	// What has to be said at the end is said although ctx has ended; not for long.
 	saying, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -98,7 +100,7 @@ func (s *Service) work(ctx context.Context, d *queue.BatchDelivery) {
 		s.settle(saying, d, log)
 		return
 	}
-	run := &run{s: s, d: d, log: log, order: &o, saying: saying}
+	run := &run{s: s, from: from, d: d, log: log, order: &o, saying: saying}
 	run.do(ctx)
 }
 

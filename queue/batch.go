@@ -142,6 +142,17 @@ func (s *BatchSource) open(ctx context.Context) error {
 // Lease is how long a batch is this process's own.
 func (s *BatchSource) Lease() time.Duration { return s.lease }
 
+// Waiting is how many batches no runner has taken up yet.
+func (s *BatchSource) Waiting(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.q.cfg.RequestTimeout)
+	defer cancel()
+	info, err := s.consumer.Info(ctx)
+	if err != nil {
+		return 0, requestError("count the batches that wait", err)
+	}
+	return info.NumPending, nil
+}
+
 // Fetch waits for a batch, for as long as wait says; nil if none has come.
 func (s *BatchSource) Fetch(ctx context.Context, wait time.Duration) (*BatchDelivery, error) {
 	if !s.q.enter() {

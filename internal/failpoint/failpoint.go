@@ -33,7 +33,7 @@ const (
 	DeadSettled  Point = "d3-dead-settled"  // the message is acknowledged, or removed by the reaper
 )
 
-// The steps of a batch, in the order of its life. docs/batches.md has them as a table.
+// The steps of a batch, in the order of its life. Package batch has them as a table.
 const (
 	BatchAccepted  Point = "b1-accepted"  // JetStream has acknowledged the batch's message
 	BatchRecorded  Point = "b2-recorded"  // its record is there
