@@ -64,12 +64,12 @@ func (g *gate) set(open bool, granted int) {
 	g.changed = make(chan struct{})
 }
 
-// trickle lets some more rows through.
+// trickle lets some more rows through, and no heap of them at once.
 func (g *gate) trickle(rows int) {
 	g.mu.Lock()
 	granted := g.granted
 	g.mu.Unlock()
-	g.set(false, granted+rows)
+	g.set(false, min(granted+rows, 20))
 }
 
 func (g *gate) pass(ctx context.Context, rows int) error {
