@@ -33,7 +33,8 @@ func (r *backfillChaosReport) print(w io.Writer) {
 	}
 	printf(w, "computed again: %.2f %% of the rows by the workers' metrics, which were read a moment before each kill (%.0f ms in all);\n",
 		100*r.Recomputed, 1000*r.Unseen)
-	printf(w, "  at most %.2f %%, with what they can have run in those moments; nats-server gave %s jobs to a worker again\n", 100*r.AtMost, thousands(int(r.Redelivered)))
+	printf(w, "  at most %.2f %%, with what they can have run in those moments; nats-server gave %s jobs to a worker again, as far as it knows\n",
+		100*r.AtMost, thousands(int(r.Redelivered)))
 	printf(w, "started once more, the command said that all is done, and nothing was run\n")
 	r.printMissed(w)
 }
