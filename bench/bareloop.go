@@ -67,6 +67,11 @@ func (f *bareFile) From(offset int64) (io.ReadCloser, error) {
 	return io.NopCloser(io.NewSectionReader(f.File, offset, f.size-offset)), nil
 }
 
+// unsynced is a file that is written and not synced: who writes a loop by hand does not wait for the disk.
+type unsynced struct{ *os.File }
+
+func (unsynced) Sync() error { return nil }
+
 // barePiece is a block on its way: its rows, and then what is to be written of them.
 type barePiece struct {
 	block table.Block
@@ -89,7 +94,7 @@ func (b *bareLoop) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	sink, err := table.NewSink(out, b.spec(source, plan, format, m), nil)
+	sink, err := table.NewSink(unsynced{out}, b.spec(source, plan, format, m), nil)
 	if err != nil {
 		return err
 	}
