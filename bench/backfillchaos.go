@@ -99,7 +99,7 @@ type backfillChaosReport struct {
 	Seen        int64       `json:"rows_seen"`       // by the workers' metrics, without what they ran between the last reading and their end
 	Unseen      float64     `json:"unseen_s"`        // how long that was, in all
 	Redelivered int64       `json:"redelivered"`     // jobs that nats-server gave to a worker again, run or not
-	Recomputed  float64     `json:"recomputed"`      // share of the rows, by what was seen
+	Recomputed  float64     `json:"recomputed"`      // share of the rows, by what was seen; negative if more was unseen
 	AtMost      float64     `json:"recomputed_most"` // with what they can have run unseen, or all that was delivered again if that is less
 	Equal       *comparison `json:"comparison"`
 	Sampled     int         `json:"sampled"`

@@ -31,8 +31,8 @@ func (r *backfillChaosReport) print(w io.Writer) {
 	if r.Bad > 0 {
 		printf(w, "bad rows: exactly the %s that were made bad, each once, with its line and a reason\n", thousands(r.Bad))
 	}
-	printf(w, "computed again: %.2f %% of the rows by the workers' metrics, which were read a moment before each kill (%.0f ms in all);\n",
-		100*r.Recomputed, 1000*r.Unseen)
+	printf(w, "computed again: at least %.2f %% of the rows, by the workers' metrics, which were read a moment before each kill (%.0f ms in all);\n",
+		100*max(0, r.Recomputed), 1000*r.Unseen)
 	printf(w, "  at most %.2f %%, with what they can have run in those moments; nats-server gave %s jobs to a worker again, as far as it knows\n",
 		100*r.AtMost, thousands(int(r.Redelivered)))
 	printf(w, "started once more, the command said that all is done, and nothing was run\n")
