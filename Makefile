@@ -120,7 +120,7 @@ models-check: $(VENV)/ready ## Train the demonstration models, and fail if they 
 
 ##@ Set up
 .PHONY: deps toolchain node onnxruntime programs python clean distclean
-deps: toolchain onnxruntime programs bin/nats-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server
+deps: toolchain onnxruntime programs bin/nats-server bin/versitygw bin/fake-gcs-server ## Fetch and build what tests need: ONNX Runtime, redis-server, nats-server, storage servers
 
 toolchain:
 	@command -v go >/dev/null || { echo "Go is needed, 1.26 or newer: https://go.dev/dl" >&2; exit 1; }
@@ -141,6 +141,15 @@ python: ## Install Python and its venv if they are missing (Debian, root)
 bin/nats-server: go.mod
 	@echo "building bin/nats-server (the first time takes a minute)" >&2
 	@go build -buildvcs=false -o $@ github.com/nats-io/nats-server/v2
+	@touch $@
+
+bin/versitygw: tools/storage/go.mod
+	@echo "building bin/versitygw, an S3 server (the first time takes some minutes)" >&2
+	@cd tools/storage && go build -buildvcs=false -o ../../$@ github.com/versity/versitygw/cmd/versitygw
+	@touch $@
+
+bin/fake-gcs-server: tools/storage/go.mod
+	@cd tools/storage && go build -buildvcs=false -o ../../$@ github.com/fsouza/fake-gcs-server
 	@touch $@
 
 bin/golangci-lint: tools/go.mod
