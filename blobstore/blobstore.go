@@ -94,7 +94,7 @@ func (l *location) fault(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s %s: %w", what, l.name, err)
 	}
 	class, hint := ErrUnavailable, "; is the service up, and are region and endpoint right?"
-	switch gcerrors.Code(err) { //nolint:exhaustive // the others are the default
+	switch gcerrors.Code(err) {
 	case gcerrors.NotFound:
 		class, hint = ErrNotFound, ""
 	case gcerrors.PermissionDenied:

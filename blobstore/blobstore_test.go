@@ -58,7 +58,7 @@ func roundTrip(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer o.Close() //nolint:errcheck // only read
+	defer o.Close()
 	if o.Size() != int64(len(data)) || o.Identity() == "" {
 		t.Errorf("%d bytes, %q", o.Size(), o.Identity())
 	}
@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer o.Close() //nolint:errcheck // only read
+	defer o.Close()
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	s.Kill()
 	if _, err := blobstore.Open(t.Context(), url); !errors.Is(err, blobstore.ErrUnavailable) {

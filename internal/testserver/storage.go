@@ -1,6 +1,7 @@
 package testserver
 
 import (
+	"crypto/rand"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ func StartS3(t testing.TB, buckets ...string) *S3 {
 	t.Helper()
 	s := &S3{
 		process: process{t: t, name: "versitygw"}, program: findProgram(t, "versitygw"), store: bucketFolder(t, buckets),
-		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Key: "sheaf-test", Secret: "sheaf-test-secret",
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Key: rand.Text(), Secret: rand.Text(),
 	}
 	s.Start()
 	t.Cleanup(s.Kill)
