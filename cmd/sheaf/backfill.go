@@ -121,6 +121,14 @@ func (s *backfillSettings) complete() error {
 	if s.output == "" && !s.dryRun {
 		bad("-o OUTPUT is missing: where do the predictions go? (- is standard output)")
 	}
+	for _, name := range []*string{&s.input, &s.output, &s.errors, &s.checkpoint} {
+		path, err := localPath(*name)
+		if err != nil {
+			bad("%w", err)
+			continue
+		}
+		*name = path
+	}
 	s.want.Inputs = map[string][]string{}
 	for _, input := range s.inputs {
 		name, columns, ok := strings.Cut(input, "=")
