@@ -33,6 +33,12 @@ func FuzzScanArray(f *testing.F) {
 	for _, s := range []string{"[[1,2],[3]]", "[[],[1]]", "1e39", "[1.00000017881393432617187500]", "[-0,1E+5,65520]", `["\ud83d\ude00"]`, "[0x1]"} {
 		f.Add(byte(job.FP32), s)
 	}
+	for _, s := range []string{
+		"[1,16777217,16777219,33554434,1]", "[-0.0, -0,0.1 ,2,3]", "[1,00,1]", "[1,1.,1]", "[1,,1]", "[1,-,1]", "[1,0.000000000000001,123456789012345,1234567890123456,1]", "[[1,2,3],[4,5,6,7],[8]]", "[1,2,3,4,5,6,7,",
+	} {
+		f.Add(byte(job.FP32-1), s)
+		f.Add(byte(job.FP64-1), s)
+	}
 	f.Fuzz(func(t *testing.T, kind byte, src string) {
 		dt, lim := job.Datatype(kind%14+1), fuzzLimits()
 		shape, data, err := job.ScanArray("input", []byte(src), dt, lim)

@@ -139,15 +139,20 @@ func (n *number) float64() (f float64, ok bool) {
 // float32 returns the nearest float32, false if the number is too large for one.
 func (n *number) float32() (f float32, ok bool) {
 	if f, ok := n.quick(); ok {
-		// Rounding to float64 first is harmless unless that lands half-way between two float32, or where these are
-		// subnormal and so further apart.
-		const below, half = 1<<29 - 1, 1 << 28
-		if a := math.Abs(f); a == 0 || a >= 0x1p-126 && a <= math.MaxFloat32 && math.Float64bits(f)&below != half {
-			return float32(f), true
+		if narrow, ok := narrowed(f); ok {
+			return narrow, true
 		}
 	}
 	wide, err := strconv.ParseFloat(string(n.token), 32)
 	return float32(wide), err == nil
+}
+
+// narrowed rounds a number that was rounded to float64 once more. It is false where that may not give the nearest float32:
+// half-way between two of them, or where these are subnormal and so further apart.
+func narrowed(f float64) (float32, bool) {
+	const below, half = 1<<29 - 1, 1 << 28
+	a := math.Abs(f)
+	return float32(f), a == 0 || a >= 0x1p-126 && a <= math.MaxFloat32 && math.Float64bits(f)&below != half
 }
 
 // int returns the number as an integer of so many bits, false if it does not fit. It must be an integer.

@@ -83,6 +83,7 @@ type arrayScan struct {
 	count   int
 	limit   int
 	known   bool // the limit is what a shape asks for
+	quick   bool // quickFloats may be tried
 	maxRank int
 	rank    int            // of the array, -1 until its first scalar or empty array is seen
 	dims    [maxRank]int64 // -1 until the first array of that depth is complete
@@ -94,7 +95,7 @@ func newArrayScan(s *scanner, dt Datatype, atMost int, lim Limits) *arrayScan {
 	if dt == Bytes {
 		size = 8
 	}
-	a := &arrayScan{scanner: s, dt: dt, limit: lim.MaxElements, maxRank: min(lim.MaxRank, maxRank), rank: -1}
+	a := &arrayScan{scanner: s, dt: dt, limit: lim.MaxElements, quick: dt == FP32 || dt == FP64, maxRank: min(lim.MaxRank, maxRank), rank: -1}
 	a.data = make([]byte, 0, atMost*size)
 	for i := range a.dims {
 		a.dims[i] = -1
@@ -132,6 +133,10 @@ func (a *arrayScan) value(depth int) *Error {
 		return a.closed(depth, 0)
 	}
 	for {
+		if a.quick && depth+1 == a.rank {
+			quick := a.quickFloats()
+			a.quick, n = quick > 0, n+quick // where one is not short the others seldom are
+		}
 		if err := a.item(depth, n); err != nil {
 			return err
 		}
@@ -146,6 +151,63 @@ func (a *arrayScan) value(depth int) *Error {
 			return a.malformed("',' or ']'")
 		}
 	}
+}
+
+// quickFloats reads elements for as long as they are short decimals without an exponent and others follow, which most
+// are, and returns how many. It stops before any that is not, or is not JSON, or not to be rounded twice.
+func (a *arrayScan) quickFloats() (n int64) {
+	const most = 15 // digits that a float64 holds exactly
+	src, at := a.src, a.pos
+	for ; a.count < a.limit; a.count++ {
+		i := at
+		for i < len(src) && src[i] == ' ' {
+			i++
+		}
+		negative := i < len(src) && src[i] == '-'
+		if negative {
+			i++
+		}
+		first, digits := i, uint64(0)
+		for ; i < len(src) && src[i]-'0' <= 9; i++ {
+			digits = digits*10 + uint64(src[i]-'0')
+		}
+		whole, decimals := i-first, 0
+		if whole == 0 || whole > 1 && src[first] == '0' {
+			break
+		}
+		if i < len(src) && src[i] == '.' {
+			i++
+			for first = i; i < len(src) && src[i]-'0' <= 9; i++ {
+				digits = digits*10 + uint64(src[i]-'0')
+			}
+			if decimals = i - first; decimals == 0 {
+				break
+			}
+		}
+		if whole+decimals > most || i == len(src) || src[i] != ',' {
+			break
+		}
+		f := float64(digits)
+		if decimals > 0 {
+			f /= powersOfTen[decimals]
+		}
+		if negative {
+			f = -f
+		}
+		if a.dt == FP64 {
+			a.data = binary.LittleEndian.AppendUint64(a.data, math.Float64bits(f))
+		} else {
+			narrow, ok := narrowed(f)
+			if !ok {
+				break
+			}
+			a.data = binary.LittleEndian.AppendUint32(a.data, math.Float32bits(narrow))
+		}
+		at = i + 1
+		n++
+	}
+	a.pos = at
+	return n
 }
 
 // item reads the n-th item of an array at a depth.
