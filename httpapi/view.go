@@ -48,7 +48,8 @@ func JobJSON(t job.Ticket, r *job.Result, outputs bool) []byte {
 // appendJobWith is appendJob with the outputs or without.
 func appendJobWith(b []byte, v *gateway.Job, outputs bool) []byte {
 	o := object{b: append(b, '{')}
-	o.string("id", v.Ticket.String())
+	o.key("id")
+	o.b = append(v.Ticket.Append(append(o.b, '"')), '"')
 	o.string("status", v.State.String())
 	r := v.Result
 	if r == nil {
