@@ -15,6 +15,7 @@ import (
 	"github.com/sheafml/sheaf/httpapi/fastlane"
 	"github.com/sheafml/sheaf/internal/failpoint"
 	"github.com/sheafml/sheaf/job"
+	"github.com/sheafml/sheaf/producer"
 )
 
 // The path of a submit, which the fast lane knows too.
@@ -79,6 +80,7 @@ func (h *laneHandler) Serve(r *fastlane.Request, out *fastlane.Answer) bool {
 	if st.page.status != 0 {
 		st.page.send(out)
 	}
+	st.sub.Request, st.page = producer.Request{}, page{} // a connection that waits holds none of what it sent
 	return true
 }
 

@@ -1,16 +1,21 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheafml/sheaf/auth"
 	"github.com/sheafml/sheaf/queue"
@@ -218,6 +223,102 @@ func TestNoFastLaneForOtherOrigins(t *testing.T) {
 	r := newRig(t, func(c *config, _ *deps) { c.CORSOrigins = []string{"*"} })
 	if _, lane := r.twice(t, "/v1/models/digits/jobs", oneRow); lane {
 		t.Error("the lane has answered")
+	}
+}
+
+// Whatever a request looks like, a server with a fast lane answers what one without it answers, and runs as many jobs.
+func FuzzFastLane(f *testing.F) {
+	for _, seed := range []struct{ name, headers, body string }{
+		{"digits", "Content-Type: application/json\r\n", oneRow},
+		{"digits", "", `{"input":[[1,2,3,4],[5,6,7,8.5]],"lane":"bulk"}`},
+		{"hasty", "User-Agent: x\r\nAccept: */*\r\n", oneRow},
+		{"text", "Connection: keep-alive\r\n", `{"input":["a","\u00e9"]}`},
+		{"digits", "Prefer: wait=0\r\n", oneRow},
+		{"digits", "Idempotency-Key: a\r\n", oneRow},
+		{"digits", "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"},
+		{"digits", "Connection: close\r\n", oneRow},
+		{"nobody", "", oneRow},
+		{"digits/versions/1", "", oneRow},
+		{"digits%2f", "", oneRow},
+		{"..", "", oneRow},
+		{"digits", "Content-Type: text/plain\r\n", oneRow},
+		{"digits", "Host: y\r\n", oneRow},
+		{"digits", "Content-Length: 5\r\n", oneRow},
+		{"digits", "", `{"input":[1,2]}`},
+		{"digits", "", `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}],"model_version":"1"}`},
+		{"digits", "", `{"input":[1,2,3,4],"model_version":"1"}`},
+		{"grid", "", `{"input":[[1,2],[3,4]],"id":"a","outputs":[{"name":"sum"}]}`},
+		{"digits", "", `{"input":[1,2,3,4],"input":[1,2,3,4]}`},
+	} {
+		f.Add(seed.name, seed.headers, seed.body)
+	}
+	soon := func(c *config, _ *deps) {
+		c.HeaderTimeout, c.BodyTimeout, c.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
+	}
+	with, without := newRig(f, soon), newRig(f, soon)
+	behind, plain := with.serve(f, true), without.serve(f, false)
+	f.Fuzz(func(t *testing.T, name, headers, body string) {
+		request := fmt.Sprintf("POST /v1/models/%s/jobs HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s", name, headers, len(body), body)
+		request += request + "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+		before, beforeThat := with.queue.stored(), without.queue.stored()
+		got, want := exchange(t, behind, request), exchange(t, plain, request)
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: with the lane %q, without it %q", request, got, want)
+		}
+		if a, b := with.queue.stored()-before, without.queue.stored()-beforeThat; a != b {
+			t.Errorf("%q: with the lane %d jobs are stored, without it %d", request, a, b)
+		}
+	})
+}
+
+// stored is how many jobs were ever stored.
+func (q *memQueue) stored() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq
+}
+
+// serve serves the rig as cmd does, with the fast lane or without it, and returns its address.
+func (r *rig) serve(t testing.TB, lane bool) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lane {
+		l = r.behindLane(t, l)
+	}
+	server, done := r.api.Server(), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return l.Addr().String()
+}
+
+// exchange sends bytes, and returns the answers until the server closes: status, headers and body, without what differs
+// from job to job.
+func exchange(t *testing.T, addr, request string) (answers []string) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { _, _ = io.WriteString(conn, request) }()
+	in := bufio.NewReader(conn)
+	for {
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return answers
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		for _, name := range []string{"Date", "Retry-After", "Content-Length"} {
+			resp.Header.Del(name)
+		}
+		answers = append(answers, fmt.Sprint(resp.StatusCode, resp.Close, blank(fmt.Sprint(resp.Header)), blank(string(body))))
 	}
 }
 

@@ -139,7 +139,8 @@ func field(line []byte) (f int, value []byte, ok bool) {
 		f = fieldTraceParent
 	// What says nothing to net/http and nothing to a Handler, and is sent by clients and proxies all the same.
 	case "user-agent", "accept", "accept-encoding", "accept-language", "cache-control", "pragma", "tracestate",
-		"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "x-request-id":
+		"priority", "sec-fetch-mode", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+		"x-real-ip", "x-request-id", "x-correlation-id", "x-amzn-trace-id", "x-cloud-trace-context":
 		f = fieldIgnored
 	default:
 		return 0, nil, false
