@@ -25,6 +25,9 @@ func outputID(batch string, of Output) string {
 	return resultPrefix + strings.TrimPrefix(batch, batchPrefix)
 }
 
+// OutputID is the ID of a file that a batch writes, also while it runs. Of what is no batch it is no file's.
+func OutputID(batch string, of Output) string { return outputID(batch, of) }
+
 // outputOf reads the ID of a file that a batch writes; false if it is none.
 func outputOf(file string) (batch string, of Output, ok bool) {
 	h, ok := strings.CutPrefix(file, resultPrefix)

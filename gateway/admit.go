@@ -50,12 +50,20 @@ func (g *Gateway) admit(ctx context.Context, s *Submission) error {
 	if err := g.checkWebhook(s); err != nil {
 		return err
 	}
+	var err error
+	s.Quota, err = g.Count(ctx)
+	return err
+}
+
+// Count counts a job of the caller of ctx, or what is made of jobs, and says how it stands with its rate limit: an error if
+// it has submitted as many as it may.
+func (g *Gateway) Count(ctx context.Context) (auth.Quota, error) {
 	if g.deps.Limiter == nil {
-		return nil
+		return auth.Quota{}, nil
 	}
-	var ok bool
-	if s.Quota, ok = g.deps.Limiter.Allow(p, 1); !ok {
-		return &Problem{Code: CodeRateLimited, Busy: true, After: s.Quota.After, Detail: "you have submitted as many jobs as you may for now; try again later"}
+	quota, ok := g.deps.Limiter.Allow(auth.FromContext(ctx), 1)
+	if !ok {
+		return quota, &Problem{Code: CodeRateLimited, Busy: true, After: quota.After, Detail: "you have submitted as many jobs as you may for now; try again later"}
 	}
-	return nil
+	return quota, nil
 }

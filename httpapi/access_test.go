@@ -31,6 +31,10 @@ func scopesOf() map[string]string {
 		"GET /v1/jobs/{id}": "read", "DELETE /v1/jobs/{id}": "submit",
 		"POST /v1/jobs/lookup": "read", "GET /v1/jobs/{id}/events": "read", "GET /v1/jobs/events": "read", "POST /v1/jobs/events": "read",
 		"POST /v1/jobs/{id}/webhook": "submit", "GET /v1/webhooks/secret": "submit",
+		"POST /v1/files": "submit", "GET /v1/files": "read", "GET /v1/files/{file}": "read", "GET /v1/files/{file}/content": "read", "DELETE /v1/files/{file}": "submit",
+		"POST /v1/batches": "submit", "GET /v1/batches": "read", "GET /v1/batches/{batch}": "read", "POST /v1/batches/{batch}/cancel": "submit",
+		"POST /v1/batches/{batch}/pause": "submit", "POST /v1/batches/{batch}/resume": "submit",
+		"GET /v1/batches/{batch}/results": "read", "GET /v1/batches/{batch}/errors": "read",
 		"GET /v1/models":     "read",
 		"GET /v1/admin/dead": "admin", "GET /v1/admin/dead/{seq}": "admin", "POST /v1/admin/dead/requeue": "admin", "POST /v1/admin/dead/purge": "admin",
 		"GET /v1/admin/queues": "admin", "POST /v1/admin/queues/{lane}/pause": "admin", "POST /v1/admin/queues/{lane}/resume": "admin",
@@ -62,7 +66,7 @@ func TestEveryRouteNeedsItsScope(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.do(t, "GET", "/", "").body), &index); err != nil {
 		t.Fatal(err)
 	}
-	fill := strings.NewReplacer("{model}", "digits", "{version}", "2", "{problem}", "invalid", "{lane}", "bulk", "{seq}", "1", "{id}", "0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i1")
+	fill := strings.NewReplacer("{model}", "digits", "{version}", "2", "{problem}", "invalid", "{lane}", "bulk", "{seq}", "1", "{file}", "file-1", "{batch}", "batch_1", "{id}", "0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i1")
 	for _, rt := range index.Routes {
 		name := rt.Method + " " + rt.Path
 		need, known := want[name]

@@ -20,6 +20,8 @@ type Deps struct {
 	Jobs *gateway.Gateway
 	// Auth says who calls. Nil: everybody may do everything, as the default tenant.
 	Auth Authenticator
+	// Batches keeps files and runs batches. Nil: there are no routes for them.
+	Batches Batches
 	// Operator serves the routes of administrators. Nil: there are none.
 	Operator Operator
 	// Logger gets requests at debug level and faults at error level. Nil is silent.
@@ -46,6 +48,7 @@ type API struct {
 	bulks       chan struct{} // holds one for each in hand
 	blocks      sync.Pool     // of *block
 	submissions sync.Pool     // of *submission
+	transfers   chan struct{} // holds one for each file that is being sent or read
 	// described makes the OpenAPI document when somebody asks for it first.
 	described func() (*description, error)
 }
@@ -66,6 +69,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a := &API{cfg: cfg, deps: deps, jobs: deps.Jobs, log: deps.Logger, fixed: newFixedHeaders()}
 	a.bodies.New = func() any { return new([]byte) }
 	a.bulks = make(chan struct{}, cfg.Streams.MaxBulkRequests)
+	a.transfers = make(chan struct{}, cfg.Streams.MaxFileStreams)
 	a.submissions.New = func() any { return new(submission) }
 	if a.metrics, err = newMetrics(deps.Registerer); err != nil {
 		return nil, err

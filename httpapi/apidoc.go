@@ -37,7 +37,7 @@ type replies map[int]*huma.Response
 // operations are those of all routes that there may be, by method and path.
 func (d *apiDoc) operations() map[string]operation {
 	all := make(map[string]operation)
-	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.streamOperations(), d.webhookOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
+	for _, some := range []map[string]operation{d.serverOperations(), d.jobOperations(), d.streamOperations(), d.webhookOperations(), d.batchOperations(), d.modelOperations(), d.oipOperations(), d.adminOperations()} {
 		maps.Copy(all, some)
 	}
 	return all

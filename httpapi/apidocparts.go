@@ -21,6 +21,7 @@ Answers may gain members, and requests optional ones, within ` + "`/v1`" + `: ig
 const (
 	tagJobs     = "Jobs"
 	tagWebhooks = "Webhooks"
+	tagBatches  = "Batches"
 	tagModels   = "Models"
 	tagOIP      = "Open Inference Protocol"
 	tagAdmin    = "Administration"
@@ -31,6 +32,7 @@ func docTags() []*huma.Tag {
 	return []*huma.Tag{
 		{Name: tagJobs, Description: "Submit jobs, see them, cancel them."},
 		{Name: tagWebhooks, Description: "Be told when a job is finished: a job may name a URL, its webhook."},
+		{Name: tagBatches, Description: "Files of requests, run on the server in the slack. Routes and objects are those of OpenAI's files and batches, so that its clients work."},
 		{Name: tagModels, Description: "What can be asked, and of whom."},
 		{Name: tagOIP, Description: "The protocol of KServe and Triton over REST, with binary tensor data, so that their clients work unchanged. What is inferred is a job like any other."},
 		{Name: tagAdmin, Description: "The queue, and the jobs that could not be served. For callers with the scope admin."},
@@ -49,7 +51,7 @@ func docHeaders() map[string]*huma.Header {
 	}
 	return map[string]*huma.Header{
 		"Location": {
-			Description: "The job's own path.", Schema: &huma.Schema{Type: huma.TypeString, Format: "uri-reference"},
+			Description: "The path of the job, or of the batch.", Schema: &huma.Schema{Type: huma.TypeString, Format: "uri-reference"},
 			Example: "/v1/jobs/0198f3c2-7b1e-7c33-9d5f-3c6b7a2f8e11.i4821-0",
 		},
 		"Retry-After":        whole("Seconds until it makes sense to ask again.", 2),
@@ -70,7 +72,7 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 	const name = `^[A-Za-z0-9][A-Za-z0-9._-]*$`
 	few := 128
 	most := maxKey
-	one := 1
+	one, least := 1, 1.0
 	list := make(map[string]*huma.Param)
 	add := func(in, name, text string, schema *huma.Schema, example any) {
 		list[in+"-"+name] = &huma.Param{Name: name, In: in, Required: in == "path", Description: text, Schema: schema, Example: example}
@@ -79,11 +81,16 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 	add("path", "model", "The name of a model.", &huma.Schema{Type: huma.TypeString, Pattern: name, MaxLength: &few}, "digits")
 	add("path", "version", "A version of the model.", &huma.Schema{Type: huma.TypeString, Pattern: name, MaxLength: &few}, "1")
 	add("path", "id", "The id that the submit has answered with.", text(), exampleTicket)
+	add("path", "file", "The id of a file.", text(), exampleFile)
+	add("path", "batch", "The id of a batch.", text(), exampleBatch)
 	add("path", "problem", "The last part of a problem's type.", d.problemCodes(), "invalid")
 	add("path", "seq", "The number of a dead letter.", sequence(), 17)
 	add("path", "lane", "The lane.", openapi.Ref("LaneName"), "bulk")
 	add("path", "asset", "A file of the page.", &huma.Schema{Type: huma.TypeString, Enum: anyOf(openapi.Assets())}, openapi.Assets()[0])
 	add("query", "lane", "The lane of the job. A member `lane` of the body says the same.", openapi.Ref("LaneName"), "bulk")
+	add("query", "limit", "How many are listed at most.", &huma.Schema{Type: huma.TypeInteger, Minimum: &least}, 20)
+	add("query", "after", "The last id of the page before.", text(), exampleBatch)
+	add("query", "order", "The newest come first.", &huma.Schema{Type: huma.TypeString, Enum: []any{"desc"}}, "desc")
 	add("query", "wait", "How long to wait for the job to be finished: a time such as 20s or 500ms, or whole seconds. The server waits 60 s at most, unless it is set otherwise.",
 		&huma.Schema{Type: huma.TypeString, Pattern: `^(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)$`}, "20s")
 	add("header", "Prefer", "RFC 7240. wait=N is how many seconds to wait for the result, respond-async is not to wait. What else it says is ignored.",

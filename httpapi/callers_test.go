@@ -88,7 +88,7 @@ func guarded(t testing.TB, change func(*config, *deps)) (*rig, *callers) {
 	t.Helper()
 	who := newCallers(t)
 	return newRig(t, func(c *config, d *deps) {
-		d.Auth, d.Operator, c.AdminLocal = who.methods, nobody{}, true
+		d.Auth, d.Operator, d.Batches, c.AdminLocal = who.methods, nobody{}, noBatches{}, true
 		if change != nil {
 			change(c, d)
 		}

@@ -21,6 +21,11 @@ const (
 	codeMethodNotAllowed job.Code = "method-not-allowed"
 	codeUnknownLetter    job.Code = "unknown-dead-letter"
 	codeCountChanged     job.Code = "count-changed"
+	codeUnknownBatch     job.Code = "unknown-batch"
+	codeUnknownFile      job.Code = "unknown-file"
+	codeBatchFinished    job.Code = "batch-finished"
+	codeFileInUse        job.Code = "file-in-use"
+	codeTooManyBatches   job.Code = "too-many-batches"
 )
 
 // ofJob is the type of an error that a job can have too; the job says status and title.
@@ -70,7 +75,8 @@ var problemTypes = [...]problemType{
 	{
 		gateway.CodeMediaType, http.StatusUnsupportedMediaType, "The body is of a media type that is not taken",
 		"Bodies are JSON in UTF-8, not compressed: send Content-Type: application/json. Those of …/infer may go on with binary " +
-			"data, as application/octet-stream.",
+			"data, as application/octet-stream; many requests are JSON lines, as application/x-ndjson, and files come as " +
+			"multipart/form-data.",
 	},
 	{
 		gateway.CodeSlowBody, http.StatusRequestTimeout, "The body did not arrive in time",
@@ -144,6 +150,27 @@ var problemTypes = [...]problemType{
 		codeCountChanged, http.StatusConflict, "The count is another than the one confirmed",
 		"A requeue or a purge acts on what was counted and shown. The member confirm has to say how many dead letters match; " +
 			"count says how many there are now. Look again, and confirm that.",
+	},
+	{
+		codeUnknownBatch, http.StatusNotFound, "No such batch",
+		"There is no batch under this id: it was never made, or it has been deleted some time after its end.",
+	},
+	{
+		codeUnknownFile, http.StatusNotFound, "No such file",
+		"There is no file under this id: it was never uploaded, or it has been deleted; files are not kept for ever.",
+	},
+	{
+		codeBatchFinished, http.StatusConflict, "The batch is finished",
+		"A batch that has ended cannot be canceled, paused or resumed: its results stand.",
+	},
+	{
+		codeFileInUse, http.StatusConflict, "A batch reads the file",
+		"The file is the input of a batch that is not finished. Cancel the batch, or delete the file when it has ended.",
+	},
+	{
+		codeTooManyBatches, http.StatusTooManyRequests, "You have as many batches or files as you may",
+		"As many of your batches as allowed are not finished, or as many of your files are kept. Try again when one has ended, or cancel " +
+			"a batch, or delete a file.",
 	},
 	{
 		gateway.CodeKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another request",

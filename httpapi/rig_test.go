@@ -226,6 +226,7 @@ type deps struct {
 	jobsDeps
 	Auth     httpapi.Authenticator
 	Operator httpapi.Operator
+	Batches  httpapi.Batches
 	Gatherer prometheus.Gatherer
 }
 
@@ -244,7 +245,7 @@ func newAPI(cfg config, d deps) (*httpapi.API, *gateway.Gateway, error) {
 		return nil, nil, err
 	}
 	api, err := httpapi.New(cfg.httpConfig, httpapi.Deps{
-		Jobs: jobs, Auth: d.Auth, Operator: d.Operator, Logger: d.Logger, Registerer: d.Registerer, Gatherer: d.Gatherer, Reach: d.Reach,
+		Jobs: jobs, Auth: d.Auth, Operator: d.Operator, Batches: d.Batches, Logger: d.Logger, Registerer: d.Registerer, Gatherer: d.Gatherer, Reach: d.Reach,
 	})
 	if err != nil {
 		jobs.Close()

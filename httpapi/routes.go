@@ -53,6 +53,7 @@ func (a *API) table() []route {
 		{"GET", "/docs/{asset}", anybody, a.getDocsAsset, "what that page is made of"},
 	}
 	list = append(list, a.streamRoutes()...)
+	list = append(list, a.batchRoutes()...)
 	list = append(list, a.oipRoutes()...)
 	list = append(list, a.adminRoutes()...)
 	if a.deps.Gatherer != nil {
@@ -123,6 +124,7 @@ func (a *API) wrap(path string, scope auth.Scope, h handler) http.Handler {
 func (a *API) finish(w *response, r *http.Request, path string, start time.Time) {
 	if v := recover(); v != nil {
 		if v == http.ErrAbortHandler { //nolint:errorlint // the documented sentinel of net/http
+			a.observe(w, r, path, time.Since(start))
 			panic(v)
 		}
 		a.log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked",

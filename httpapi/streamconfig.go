@@ -14,6 +14,10 @@ type StreamConfig struct {
 	MaxBulkRequests int
 	// BulkPatience is how long a bulk request waits for a queue that takes nothing, and for its caller's rate.
 	BulkPatience time.Duration
+	// MaxFileBytes bounds a file of requests that is uploaded for a batch.
+	MaxFileBytes int64
+	// MaxFileStreams bounds the requests at a time that send such a file, or read one of a batch; those beyond are refused.
+	MaxFileStreams int
 	// LookupMaxIDs bounds the ids of one look-up.
 	LookupMaxIDs int
 	// EventsMaxIDs bounds the ids of one stream of events.
@@ -30,6 +34,8 @@ func DefaultStreamConfig() StreamConfig {
 		BulkMaxJobs:     100_000,
 		MaxBulkRequests: 16,
 		BulkPatience:    30 * time.Second,
+		MaxFileBytes:    512 << 20,
+		MaxFileStreams:  64,
 		LookupMaxIDs:    10_000,
 		EventsMaxIDs:    1000,
 		EventsHeartbeat: 15 * time.Second,
@@ -46,12 +52,16 @@ func (c *StreamConfig) validate() error {
 	}{
 		{"BulkMaxJobs", c.BulkMaxJobs},
 		{"MaxBulkRequests", c.MaxBulkRequests},
+		{"MaxFileStreams", c.MaxFileStreams},
 		{"LookupMaxIDs", c.LookupMaxIDs},
 		{"EventsMaxIDs", c.EventsMaxIDs},
 	} {
 		if f.value < 1 {
 			errs = append(errs, fmt.Errorf("%s is %d: at least 1 is needed", f.name, f.value))
 		}
+	}
+	if c.MaxFileBytes < 1 {
+		errs = append(errs, fmt.Errorf("MaxFileBytes is %d: at least 1 is needed", c.MaxFileBytes))
 	}
 	for _, f := range []struct {
 		name  string
