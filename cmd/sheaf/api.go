@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/sheafml/sheaf/auth"
+	"github.com/sheafml/sheaf/batch"
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/grpcapi"
 	"github.com/sheafml/sheaf/httpapi"
@@ -31,6 +32,7 @@ type apiSettings struct {
 	auth   *authSettings
 	tls    *tlsSettings
 	hooks  *webhookSettings
+	batch  *batchSettings
 	// insecure lets others reach the API without saying who they are.
 	insecure       bool
 	maxConnections int
@@ -41,7 +43,7 @@ type apiSettings struct {
 // check names what is wrong with the settings, before anything is started.
 func (s *apiSettings) check(addr string, q *queue.Config) error {
 	guarded := s.auth.enabled() || s.tls.mutual()
-	err := errors.Join(checkAddress("addr", addr), s.auth.check(), s.hooks.complete(q), checkExposed("addr", addr, guarded, s.insecure))
+	err := errors.Join(checkAddress("addr", addr), s.auth.check(), s.hooks.complete(q), s.batch.check(), checkExposed("addr", addr, guarded, s.insecure))
 	if s.grpcAddr != grpcOff && s.grpcAddr != grpcNext {
 		err = errors.Join(err, checkAddress("grpc-addr", s.grpcAddr), checkExposed("grpc-addr", s.grpcAddr, guarded, s.insecure))
 	}
@@ -55,7 +57,7 @@ func (s *apiSettings) check(addr string, q *queue.Config) error {
 func apiFlags(cmd *cobra.Command, addr *string, q *queue.Config) *apiSettings {
 	s := &apiSettings{
 		http: httpapi.DefaultConfig(), jobs: gateway.DefaultConfig(), grpc: grpcapi.DefaultConfig(), submit: producer.DefaultConfig(), auth: authFlags(cmd), tls: tlsFlags(cmd),
-		hooks: webhookFlags(cmd, q),
+		hooks: webhookFlags(cmd, q), batch: batchFlags(cmd),
 	}
 	cfg, jobs, submit := &s.http, &s.jobs, &s.submit
 	fs := cmd.Flags()
@@ -93,6 +95,7 @@ type api struct {
 	tls      *tls.Config // nil: plain HTTP
 	grpc     *grpcServer // nil: off
 	hooks    *webhooks
+	batches  *batch.Service
 	stop     func()
 }
 
@@ -131,10 +134,17 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	cfg.http.Version = version
 	cfg.http.Limits = on.limits
 	cfg.http.MaxBodyBytes = int64(on.limits.MaxBytes)
+	cfg.http.Streams.MaxFileBytes = cfg.batch.MaxFileBytes
 	if err := errors.Join(cfg.jobs.Validate(), cfg.http.Validate()); err != nil {
 		return nil, withCode(exitUsage, byFlag(fmt.Errorf("HTTP API settings: %w", err)))
 	}
-	hooks, err := cfg.hooks.open(on)
+	policy := cfg.hooks.policy()
+	var jobs *gateway.Gateway
+	batches, err := cfg.batch.open(on, models, policy, func() *gateway.Gateway { return jobs })
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := cfg.hooks.open(on, policy, batches)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +159,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 	if hooks != nil {
 		jobsDeps.Webhooks = hooks
 	}
-	jobs, err := gateway.New(cfg.jobs, jobsDeps)
+	jobs, err = gateway.New(cfg.jobs, jobsDeps)
 	if err != nil {
 		return nil, withCode(exitUsage, byFlag(err))
 	}
@@ -159,7 +169,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		}
 	}()
 	deps := httpapi.Deps{
-		Jobs: jobs, Operator: q,
+		Jobs: jobs, Operator: q, Batches: batches,
 		Logger: on.logger, Registerer: on.registry, Gatherer: on.registry, Reach: on.reach,
 	}
 	if who != nil {
@@ -184,7 +194,7 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 		return nil, err
 	}
 	return &api{
-		jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, grpc: grpc, hooks: hooks,
+		jobs: jobs, handler: handler, models: models, listener: listener, tls: certificate, grpc: grpc, hooks: hooks, batches: batches,
 		stop: func() { stop(); _ = submitter.Close() },
 	}, nil
 }
@@ -193,19 +203,20 @@ func newAPI(ctx context.Context, addr string, cfg apiSettings, on plant) (_ *api
 // answered with what is known, since another process can serve their next poll.
 const waitersGrace = time.Second
 
-// run serves, and delivers webhooks, until ctx ends and requests in flight are answered or the drain time is over. If one of the servers ends,
+// run serves, delivers webhooks and works on batches until ctx ends and requests in flight are answered or the drain time is over. If one of the servers ends,
 // so does the other.
 func (a *api) run(ctx context.Context, drain time.Duration, logger *slog.Logger) error {
 	defer a.stop()
 	defer a.jobs.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var beside sync.WaitGroup
+	beside.Go(func() { _ = a.batches.Run(ctx) }) // it ends with ctx only
 	if a.hooks != nil {
-		var sender sync.WaitGroup
-		sender.Go(func() { a.hooks.sender.Run(ctx) })
-		defer sender.Wait()
-		defer cancel()
+		beside.Go(func() { a.hooks.sender.Run(ctx) })
 	}
+	defer beside.Wait()
+	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(min(waitersGrace, drain/2), a.jobs.Close)
 	})()

@@ -25,6 +25,8 @@ func byFlag(err error) error {
 		"BulkMaxJobs", "--bulk-max-jobs",
 		"MaxBulkRequests", "--max-bulk-requests",
 		"MaxBulkStreams", "--max-bulk-streams",
+		"MaxFileStreams", "--max-file-streams",
+		"MaxFileBytes", "--batch-max-bytes",
 		"StreamIdle", "--grpc-stream-idle",
 		"BulkPatience", "--bulk-patience",
 		"LookupMaxIDs", "--lookup-max-ids",

@@ -122,15 +122,23 @@ type webhooks struct {
 	sender *webhook.Sender
 }
 
-// open returns nil if webhooks are off. The settings are complete.
-func (s *webhookSettings) open(on plant) (*webhooks, error) {
+// policy says which URLs may be called; nil if webhooks are off. The settings are complete.
+func (s *webhookSettings) policy() *webhook.Policy {
 	if !s.on {
+		return nil
+	}
+	return webhook.NewPolicy(&s.Config)
+}
+
+// open returns nil if webhooks are off. batches are those whose ends are told.
+func (s *webhookSettings) open(on plant, policy *webhook.Policy, batches webhook.Batches) (*webhooks, error) {
+	if policy == nil {
 		return nil, nil //nolint:nilnil // it says that there are none
 	}
-	w := &webhooks{Policy: webhook.NewPolicy(&s.Config), Secrets: webhook.NewSecrets(on.queue.Bucket(webhook.BucketName), s.Overlap)}
+	w := &webhooks{Policy: policy, Secrets: webhook.NewSecrets(on.queue.Bucket(webhook.BucketName), s.Overlap)}
 	var err error
 	w.sender, err = webhook.New(s.Config, webhook.Deps{
-		Queue: on.queue, Results: on.results, Secrets: w.Secrets, Render: httpapi.JobJSON, Roots: s.roots,
+		Queue: on.queue, Results: on.results, Batches: batches, Secrets: w.Secrets, Render: httpapi.JobJSON, Roots: s.roots,
 		Logger: on.logger, Registerer: on.registry, Reach: on.reach,
 	})
 	return w, withCode(exitUsage, webhookByFlag(err))
