@@ -106,7 +106,7 @@ func (d *apiDoc) operation(rt *route, o operation) *huma.Operation {
 	for status, answer := range o.answers {
 		out.Responses[strconv.Itoa(status)] = answer
 	}
-	d.addProblems(out, problems, isOIP(rt.path))
+	d.addProblems(out, problems, rt.path)
 	for _, r := range out.Responses {
 		if rt.scope == auth.Submit && rt.method == http.MethodPost {
 			addHeader(r, "RateLimit-Policy", "RateLimit")
@@ -119,7 +119,7 @@ func (d *apiDoc) operation(rt *route, o operation) *huma.Operation {
 }
 
 // addProblems documents the problems that a route may answer with, by status.
-func (d *apiDoc) addProblems(o *huma.Operation, codes []job.Code, oip bool) {
+func (d *apiDoc) addProblems(o *huma.Operation, codes []job.Code, path string) {
 	slices.Sort(codes)
 	for _, code := range slices.Compact(codes) {
 		t := typeOf(code)
@@ -133,8 +133,11 @@ func (d *apiDoc) addProblems(o *huma.Operation, codes []job.Code, oip bool) {
 			r.Content = make(map[string]*huma.MediaType)
 		}
 		media, schema, example := job.ContentTypeProblem, "Problem", string(code)
-		if oip {
+		switch {
+		case isOIP(path):
 			media, schema, example = job.ContentTypeJSON, "InferenceProblem", "v2-"+string(code)
+		case isOpenAI(path):
+			schema, example = "BatchProblem", "batch-"+string(code)
 		}
 		content := r.Content[media]
 		if content == nil {

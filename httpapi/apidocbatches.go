@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -182,6 +184,13 @@ type docLineError struct {
 	Line    int64  `json:"line" minimum:"1"`
 }
 
+type docOpenAIError struct {
+	Message string `json:"message"`
+	Type    string `json:"type"`
+	Code    string `json:"code" doc:"The last part of the type."`
+	Param   string `json:"param,omitempty"`
+}
+
 type docNothing string
 
 // Schema implements huma.SchemaProvider.
@@ -189,6 +198,11 @@ func (docNothing) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type:
 
 // batchOperations are those of batches and their files.
 func (d *apiDoc) batchOperations() map[string]operation {
+	problem := *d.schemas.Named(reflect.TypeFor[docProblem]())
+	problem.Properties = maps.Clone(problem.Properties)
+	problem.Properties["error"] = schemaOf[docOpenAIError](d)
+	problem.Required = append(slices.Clone(problem.Required), "error")
+	d.schemas.Put("BatchProblem", &problem)
 	file, one := schemaOf[docFile](d), schemaOf[docBatch](d)
 	known := answerJSON("The batch.", one, exampleBatchJSON)
 	find := []job.Code{codeUnknownBatch, gateway.CodeUnavailable}

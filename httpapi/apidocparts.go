@@ -12,7 +12,7 @@ import (
 const docIntroduction = `Sheaf runs predictions: submit a job, then poll, wait or be told; or submit and wait in one call.
 
 Every error is a problem (RFC 9457) whose ` + "`type`" + ` is stable; GET on it explains it. Under ` + "`/v2`" + ` it is plain JSON with
-one member more, ` + "`error`" + `. A path that is not here is answered 404 ` + "`/problems/not-found`" + `, a method that a path does not take 405
+one member more, ` + "`error`" + `, and of files and batches there is an ` + "`error`" + ` as OpenAI's clients read it. A path that is not here is answered 404 ` + "`/problems/not-found`" + `, a method that a path does not take 405
 ` + "`/problems/method-not-allowed`" + ` with ` + "`Allow`" + `. HEAD is taken wherever GET is.
 
 Answers may gain members, and requests optional ones, within ` + "`/v1`" + `: ignore what you do not know.`
@@ -134,7 +134,7 @@ func (d *apiDoc) problemCodes() *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Enum: codes}
 }
 
-// examples are one of each problem, as it is told under /v1, and under /v2.
+// examples are one of each problem, as it is told under /v1, of batches, and under /v2.
 func (d *apiDoc) examples() map[string]*huma.Example {
 	all := make(map[string]*huma.Example)
 	for i := range problemTypes {
@@ -143,6 +143,9 @@ func (d *apiDoc) examples() map[string]*huma.Example {
 		all[string(t.code)] = &huma.Example{Summary: t.title, Description: t.text, Value: value}
 		v2 := map[string]any{"error": "…"}
 		maps.Copy(v2, value)
+		batch := map[string]any{"error": map[string]any{"message": "…", "type": t.uri(), "code": t.code}}
+		maps.Copy(batch, value)
+		all["batch-"+string(t.code)] = &huma.Example{Summary: t.title, Description: t.text, Value: batch}
 		all["v2-"+string(t.code)] = &huma.Example{Summary: t.title, Description: t.text, Value: v2}
 	}
 	return all

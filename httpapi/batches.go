@@ -60,6 +60,11 @@ func (a *API) batchRoutes() []route {
 	}
 }
 
+// isOpenAI reports whether errors under a path have a member more, which OpenAI's clients read.
+func isOpenAI(path string) bool {
+	return path == "/v1/files" || path == "/v1/batches" || strings.HasPrefix(path, "/v1/files/") || strings.HasPrefix(path, "/v1/batches/")
+}
+
 // batchBy answers with the batch of the path, after something was done to it.
 func (a *API) batchBy(do func(ctx context.Context, tenant, id string) (batch.Batch, error)) handler {
 	return func(w *response, r *http.Request) error {

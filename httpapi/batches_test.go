@@ -323,10 +323,10 @@ func TestLimitsOfBatches(t *testing.T) {
 	r.upload(t, oneRow)
 	body, media := form(t, "purpose", "batch", "file=a", oneRow)
 	r.do(t, "POST", "/v1/files", body, "Content-Type", media).problem(t, 429, "too-many-batches")
-	r.begin()
 	if a := r.do(t, "POST", "/v1/batches/"+id+"/cancel", ""); a.status != 200 {
 		t.Fatal(a.body)
 	}
+	r.begin()
 	r.ended(t, id)
 	for r.do(t, "POST", "/v1/batches", `{"model":"digits","input_file_id":"`+first+`"}`).status != 200 {
 		// its message is removed a moment after its end

@@ -22,6 +22,15 @@ func (a *API) writeProblem(w *response, p *gateway.Problem, instance string) {
 		h.Set("Content-Type", job.ContentTypeJSON)
 		o.string("error", p.Text())
 	}
+	if w.openAI {
+		o.key("error")
+		in := object{b: append(o.b, '{')}
+		in.string("message", p.Text())
+		in.string("type", t.uri())
+		in.string("code", string(t.code))
+		in.text("param", p.Field)
+		o.b = in.end()
+	}
 	b := endProblem(&o, p, instance)
 	switch {
 	case p.Busy:

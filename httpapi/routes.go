@@ -108,7 +108,7 @@ func (a *API) routes(table []route) http.Handler {
 func (a *API) wrap(path string, scope auth.Scope, h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path)}
+		w := &response{ResponseWriter: rw, oip: isOIP(r.URL.Path), openAI: isOpenAI(r.URL.Path)}
 		defer a.finish(w, r, path, start)
 		authorized, err := a.authorize(w, r, scope)
 		if err == nil {
@@ -202,6 +202,7 @@ type response struct {
 	caller *auth.Principal // nil: nobody has said who it is
 	ticket string          // of the job that the request was about
 	oip    bool            // errors are told as the Open Inference Protocol tells them
+	openAI bool            // errors are told so that OpenAI's clients show them
 }
 
 // about remembers the job that the request is about; the zero ticket is none.

@@ -95,13 +95,27 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 	if err := checkPositive("timeout", c.timeout); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout+wait)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, header, bytes.NewReader(body), c.timeout+wait)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, withCode(exitUnreachable, fmt.Errorf("read the answer of %s: %w", c.server, err))
+	}
+	return &answer{status: resp.StatusCode, header: resp.Header, body: raw}, nil
+}
+
+// send sends one request and returns its answer, to be read. patience is how long ctx lets it take.
+func (c *client) send(ctx context.Context, method, path string, header http.Header, body io.Reader, patience time.Duration) (*http.Response, error) {
 	base, err := url.Parse(c.server)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, withCode(exitUsage, fmt.Errorf("--server %q: expected a URL such as http://127.0.0.1:8080", c.server))
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout+wait)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.server, "/")+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.server, "/")+path, body)
 	if err != nil {
 		return nil, withCode(exitUsage, err)
 	}
@@ -119,16 +133,11 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		case errors.Is(err, context.Canceled):
 			return nil, context.Canceled
 		case errors.As(err, &netErr) && netErr.Timeout():
-			return nil, withCode(exitUnreachable, fmt.Errorf("%s did not answer within %s", c.server, c.timeout+wait))
+			return nil, withCode(exitUnreachable, fmt.Errorf("%s did not answer within %s", c.server, patience))
 		}
 		return nil, withCode(exitUnreachable, fmt.Errorf("cannot reach %s (is `sheaf dev` or `sheaf serve` running? --server names another): %w", c.server, err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, withCode(exitUnreachable, fmt.Errorf("read the answer of %s: %w", c.server, err))
-	}
-	return &answer{status: resp.StatusCode, header: resp.Header, body: raw}, nil
+	return resp, nil
 }
 
 // problem turns an answer that is not a success into an error with its exit code.

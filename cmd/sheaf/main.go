@@ -135,7 +135,7 @@ file of --config over the default.`,
 		commands []*cobra.Command
 	}{
 		{"run", []*cobra.Command{newDev(env), newServe(env), newWorker(env)}},
-		{"use", []*cobra.Command{newSubmit(env), newResult(env), newBackfill(env)}},
+		{"use", []*cobra.Command{newSubmit(env), newResult(env), newBackfill(env), newBatch(env)}},
 		{"operate", []*cobra.Command{newModel(env), newDead(env), newQueue(env), newKey(env), newWebhook(env), newDoctor(env), newHealth(env), newVersion(env)}},
 	} {
 		for _, c := range group.commands {
