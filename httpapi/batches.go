@@ -108,8 +108,7 @@ func decodeSpec(body []byte, spec *batch.Spec) error {
 		return nil
 	}
 	p := &gateway.Problem{Code: job.CodeMalformed, Cause: err, Detail: `expected a JSON object with "input_file_id", "endpoint" and "completion_window", and no member that the route does not know`}
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) {
+	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		p.Field, p.Detail = kind.Field, "expected another type of value"
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {

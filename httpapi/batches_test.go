@@ -176,7 +176,7 @@ func TestResultsWhileABatchRuns(t *testing.T) {
 	if got := []string{next(), next()}; !slices.Equal(got, []string{"row-4", "row-5"}) {
 		t.Errorf("the last lines are %q", got)
 	}
-	if _, err := lines.ReadByte(); err != io.EOF { //nolint:errorlint // as the bufio.Reader gives it
+	if _, err := lines.ReadByte(); err != io.EOF {
 		t.Errorf("then there is %v", err)
 	}
 	if a := r.do(t, "GET", "/v1/batches/"+id+"/results?from=6", ""); a.status != 200 || a.body != "" {

@@ -9,6 +9,8 @@
 //	POST   /v1/models/{model}/bulk       submit many: a line of JSON for each, answered while the body still comes
 //	POST   /v1/jobs/lookup               many jobs at once, a line of JSON for each
 //	GET    /v1/jobs/{id}/events          server-sent events of a job; /v1/jobs/events of several
+//	POST   /v1/files, /v1/batches        files of requests, run on the server: the routes and objects of OpenAI's batches
+//	GET    /v1/batches/{batch}/results   their answers, also while they come
 //	GET    /v1/models, /v1/models/{model}
 //	POST   /v2/models/{model}/infer      submit and wait, by the Open Inference Protocol
 //	GET    /v2, /v2/health/{live,ready}, /v2/models/{model}, and the rest of that protocol
@@ -29,7 +31,8 @@
 // Every error is a problem+json document (RFC 9457) whose type is /problems/<code>; GET on that path explains it, and
 // the table in problemtypes.go lists them all. A request that cannot be parsed is a 400, one that can but does not fit
 // its model is a 422 which names the field and what the model takes. The input is never echoed. Under /v2 the same
-// document is plain JSON with one member more, "error", which the protocol's clients read.
+// document is plain JSON with one member more, "error", which the protocol's clients read; that of files and batches has an
+// "error" as OpenAI's clients read it.
 //
 // /predict answers with the problem of the job: 422 where the model failed at this input, 500 where every attempt was
 // used up, 504 where the deadline passed or the wait was over. In the last case the job goes on, and Location names it.

@@ -142,7 +142,7 @@ func TestSlowUploads(t *testing.T) {
 	} {
 		for _, stall := range []bool{false, true} {
 			conn := dial(t, server)
-			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", path, what.media, len(what.body))
+			_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", path, what.media, len(what.body))
 			rest := what.body
 			for start := time.Now(); time.Since(start) < 4*limit; {
 				if _, err := io.WriteString(conn, rest[:1]); err != nil {
@@ -208,7 +208,7 @@ func TestUploadsAreStreamed(t *testing.T) {
 	half := strings.Index(body, "0123456789") + 100
 	for _, leaves := range []bool{false, true} {
 		conn := dial(t, server)
-		fmt.Fprintf(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", media, len(body), body[:half])
+		_, _ = fmt.Fprintf(conn, "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", media, len(body), body[:half])
 		if first := <-p.begun; first != "01234" {
 			t.Fatalf("the file begins with %q", first)
 		}
