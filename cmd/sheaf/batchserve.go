@@ -31,8 +31,9 @@ func batchFlags(cmd *cobra.Command) *batchSettings {
 	fs.DurationVar(&s.MaxWindow, "batch-max-window", s.MaxWindow, "the longest completion window that a batch may name")
 	fs.DurationVar(&s.Retention, "batch-retention", s.Retention, "how long files are kept, and batches with their results after their end")
 	fs.DurationVar(&s.Lease, "batch-lease", s.Lease, "a dead process's batches are taken over by another after this")
+	fs.DurationVar(&s.Slice, "batch-slice", s.Slice, "how long one batch is worked on while others have not been begun")
 	asSettings(fs, "batch-runners", "batch-flight", "batch-max-bytes", "batch-max-lines", "batch-max-per-tenant", "batch-max-files", "batch-store-bytes",
-		"batch-window", "batch-max-window", "batch-retention", "batch-lease")
+		"batch-window", "batch-max-window", "batch-retention", "batch-lease", "batch-slice")
 	return s
 }
 
@@ -72,6 +73,7 @@ func batchByFlag(err error) error {
 		"Window", "--batch-window",
 		"Retention", "--batch-retention",
 		"Lease", "--batch-lease",
+		"Slice", "--batch-slice",
 	)
 	return &namedError{text: names.Replace(fmt.Sprint(err)), err: err}
 }
