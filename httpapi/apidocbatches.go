@@ -286,6 +286,8 @@ func (d *apiDoc) createBatch(upload []job.Code) operation {
 	explode := true
 	windows := query("windows", "Times of day.", &huma.Schema{Type: huma.TypeArray, Items: text()})
 	windows.Explode = &explode
+	made := answerJSON("The batch.", schemaOf[docBatch](d), exampleBatchJSON, "Location")
+	made.Links = batchLinks()
 	return operation{
 		id: "createBatch", tag: tagBatches,
 		text: "It is accepted when it is answered, and comes to an end whatever happens to the server. A line that is bad fails alone.",
@@ -298,9 +300,21 @@ func (d *apiDoc) createBatch(upload []job.Code) operation {
 			query("plain", "Lines are bodies.", yes()), query("ordered", "In the order of the lines.", yes()),
 		},
 		body:     body,
-		answers:  replies{http.StatusOK: answerJSON("The batch.", schemaOf[docBatch](d), exampleBatchJSON, "Location")},
+		answers:  replies{http.StatusOK: made},
 		problems: append(upload, job.CodeUnknownModel, codeUnknownFile, gateway.CodeRateLimited),
 	}
+}
+
+// batchLinks say what a batch's id is good for.
+func batchLinks() map[string]*huma.Link {
+	links := make(map[string]*huma.Link)
+	for name, text := range map[string]string{
+		"getBatch": "Poll it.", "getBatchResults": "Its answers.", "getBatchErrors": "The lines that have failed.",
+		"pauseBatch": "Let it rest.", "resumeBatch": "Let it go on.", "cancelBatch": "Cancel it.",
+	} {
+		links[name] = &huma.Link{OperationID: name, Parameters: map[string]any{"batch": "$response.body#/id"}, Description: text}
+	}
+	return links
 }
 
 // form documents a form with a file.

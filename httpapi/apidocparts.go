@@ -89,7 +89,7 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 	add("path", "asset", "A file of the page.", &huma.Schema{Type: huma.TypeString, Enum: anyOf(openapi.Assets())}, openapi.Assets()[0])
 	add("query", "lane", "The lane of the job. A member `lane` of the body says the same.", openapi.Ref("LaneName"), "bulk")
 	add("query", "limit", "How many are listed at most.", &huma.Schema{Type: huma.TypeInteger, Minimum: &least}, 20)
-	add("query", "after", "The last id of the page before.", text(), exampleBatch)
+	add("query", "after", "The last id of the page before.", &huma.Schema{Type: huma.TypeString}, exampleBatch)
 	add("query", "order", "The newest come first.", &huma.Schema{Type: huma.TypeString, Enum: []any{"desc"}}, "desc")
 	add("query", "wait", "How long to wait for the job to be finished: a time such as 20s or 500ms, or whole seconds. The server waits 60 s at most, unless it is set otherwise.",
 		&huma.Schema{Type: huma.TypeString, Pattern: `^(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)$`}, "20s")
