@@ -92,6 +92,7 @@ func (a *API) followLines(w *response, r *http.Request, tenant, id string, of ba
 	if err := s.flush(); err != nil { // whoever follows is told at once that there is something to follow
 		return err
 	}
+	s.rest()
 	for lines, err := range a.deps.Batches.Follow(ctx, tenant, id, of, 0) {
 		if err == nil {
 			err = s.send(skipLines(lines.Data, &from))
@@ -99,7 +100,7 @@ func (a *API) followLines(w *response, r *http.Request, tenant, id string, of ba
 		if err != nil {
 			return s.end(r, err)
 		}
-		_ = s.rc.SetWriteDeadline(time.Time{}) // nothing is late while there is nothing to be sent
+		s.rest()
 	}
 	return nil
 }
@@ -129,6 +130,9 @@ func (a *API) download(w *response) *download {
 	_ = d.rc.SetReadDeadline(time.Time{}) // its end would count as the client's leaving
 	return d
 }
+
+// rest says that there is nothing to be sent for now, so that nothing is late: HTTP/2 resets a stream at its deadline.
+func (d *download) rest() { _ = d.rc.SetWriteDeadline(time.Time{}) }
 
 // send sends a piece, in parts that a slow client can take in time.
 func (d *download) send(b []byte) error {

@@ -277,3 +277,56 @@ func TestFilesThatNobodyReads(t *testing.T) {
 		}
 	}
 }
+
+// A slow upload, and a stream of results in which nothing happens, outlast the server's timeouts over HTTP/2 too.
+func TestBatchesOutlastTheServersTimeouts(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	r := newIdleBatchRig(t, nil, func(c *config, _ *deps) { c.BodyTimeout = limit })
+	r.begin()
+	server := httptest.NewUnstartedServer(r.api.Handler())
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	send := func(method, path string, body io.Reader) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		resp, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.ProtoMajor != 2 {
+			t.Fatalf("HTTP/%d", resp.ProtoMajor)
+		}
+		return resp
+	}
+	lines, to := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(to, requestLines(1, nil, nil))
+		for range 8 {
+			<-time.After(limit / 4)
+			_, _ = io.WriteString(to, "\n")
+		}
+		_, _ = io.WriteString(to, strings.ReplaceAll(requestLines(1, nil, func(int) bool { return true }), "row-0", "row-1"))
+		_ = to.Close()
+	}()
+	a := read(t, send("POST", "/v1/batches?model=digits&lines_per_job=1&ordered=true", lines))
+	if a.status != http.StatusOK {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	resp := send("GET", "/v1/batches/"+a.str("id")+"/results?follow=true", nil)
+	defer resp.Body.Close()
+	results := bufio.NewReader(resp.Body)
+	if _, err := results.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * limit)
+	r.open()
+	if rest, err := io.ReadAll(results); err != nil || len(customIDs(t, string(rest))) != 1 {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+}
