@@ -1,23 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sheafml/sheaf/backfill"
 	"github.com/sheafml/sheaf/batch"
 )
 
@@ -39,144 +34,6 @@ writes.) These verbs ask the HTTP API.`,
 		newBatchAct(env, "pause", "Let a batch rest, until it is resumed or its completion window is over"),
 		newBatchAct(env, "resume", "Let a paused batch go on"))
 	return cmd
-}
-
-func newBatchSubmit(env environment) *cobra.Command {
-	var (
-		wait            time.Duration
-		format, version string
-		webhook, window string
-		whole, ordered  bool
-		rate            float64
-		linesPerJob     int
-		windows         []string
-		c               *client
-	)
-	cmd := &cobra.Command{
-		Use:   "submit MODEL FILE",
-		Short: "Upload a file of requests and make a batch of it",
-		Long: `Upload a file of requests and make a batch of it.
-
-FILE is JSON lines, or "-" for standard input. A line is a request as OpenAI's batches have them,
-  {"custom_id": "a", "method": "POST", "url": "/v1/models/MODEL/predict", "body": {"input": …}}
-or, if the first line has no custom_id, just the body, or just the input: then the number of the line is its custom_id.
-The id of the batch is printed.
-
-Exit code 0: the batch is accepted, or with --wait completed; 3: completed, and some lines have failed; 1: it ended
-otherwise; 5: it was not finished within --wait; it goes on.`,
-		Example: `  sheaf batch submit digits requests.jsonl
-  sheaf batch submit digits rows.jsonl --wait --max-rate 500
-  sheaf batch submit embed texts.jsonl --window 22:00-06:00 --completion-window 72h --webhook https://app.example.com/hooks`,
-		Args: exactArgs("MODEL", "FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			err := errors.Join(checkOutput(format), checkGiven(cmd, "wait", wait))
-			for _, text := range windows {
-				if _, fault := backfill.ParseWindow(text); fault != nil {
-					err = errors.Join(err, withCode(exitUsage, fmt.Errorf("--%w", fault)))
-				}
-			}
-			if err != nil {
-				return err
-			}
-			query := url.Values{"model": {args[0]}, "windows": windows}
-			if whole {
-				query = url.Values{"endpoint": {"/v1/models/" + url.PathEscape(args[0]) + "/jobs"}, "windows": windows}
-			}
-			for name, value := range map[string]string{"model_version": version, "webhook": webhook, "completion_window": window} {
-				if value != "" {
-					query.Set(name, value)
-				}
-			}
-			if rate != 0 {
-				query.Set("max_rate", strconv.FormatFloat(rate, 'g', -1, 64))
-			}
-			if linesPerJob != 0 {
-				query.Set("lines_per_job", strconv.Itoa(linesPerJob))
-			}
-			if ordered {
-				query.Set("ordered", "true")
-			}
-			b, a, err := c.submitBatch(cmd.Context(), args[1], env.stdin, query)
-			if err != nil {
-				return err
-			}
-			if wait > 0 {
-				fmt.Fprintln(env.stderr, b.ID)
-				if b, a, err = c.awaitBatch(cmd.Context(), env, b.ID, wait); err != nil {
-					fmt.Fprintln(env.stderr, "The batch goes on. Look at it with: sheaf batch show", b.ID)
-					return err
-				}
-			}
-			return printBatch(env, a, b, format, wait > 0)
-		},
-	}
-	c = clientFlags(cmd)
-	outputFlag(cmd, &format)
-	fs := cmd.Flags()
-	batchWaitFlag(cmd, &wait)
-	fs.StringVar(&version, "model-version", "", "`VERSION` of the model; default: the one served")
-	fs.BoolVar(&whole, "all-outputs", false, "answer with all outputs, as …/jobs does, instead of the prediction")
-	fs.BoolVar(&ordered, "ordered", false, "write the answers in the order of the lines")
-	fs.StringVar(&webhook, "webhook", "", "`URL` that is told when the batch has ended")
-	fs.StringVar(&window, "completion-window", "", "`DURATION` after which what is not done is left; default: the server's, 24h")
-	fs.StringArrayVar(&windows, "window", nil, "run only at these `TIMES` of the server's day, such as 22:00-06:00; may be given again")
-	fs.Float64Var(&rate, "max-rate", 0, "lines a second at most; 0: as many as the workers do")
-	fs.IntVar(&linesPerJob, "lines-per-job", 0, "lines that make one job; 0: as the server thinks fit")
-	return cmd
-}
-
-// batchWaitFlag adds --wait, which may stand alone.
-func batchWaitFlag(cmd *cobra.Command, wait *time.Duration) {
-	const longest = "168h"
-	cmd.Flags().DurationVar(wait, "wait", 0, "wait for its end, `DURATION` at most; --wait alone is "+longest)
-	cmd.Flags().Lookup("wait").NoOptDefVal = longest
-}
-
-// submitBatch uploads a file and makes a batch of it in one call.
-func (c *client) submitBatch(ctx context.Context, file string, stdin io.Reader, query url.Values) (*batch.Batch, *answer, error) {
-	from := stdin
-	if file != "-" {
-		f, err := os.Open(file) //nolint:gosec // the user names the file
-		if err != nil {
-			return nil, nil, withCode(exitUsage, err)
-		}
-		defer f.Close() //nolint:errcheck // only read
-		from = f
-	}
-	lines := bufio.NewReaderSize(from, firstLine)
-	plain, err := areBodies(lines)
-	if err != nil {
-		return nil, nil, err
-	}
-	if plain {
-		query.Set("plain", "true")
-	}
-	resp, err := c.stream(ctx, http.MethodPost, "/v1/batches?"+query.Encode(), http.Header{"Content-Type": {"application/x-ndjson"}}, lines)
-	if err != nil {
-		return nil, nil, err
-	}
-	a, err := answerOf(resp)
-	if err != nil {
-		return nil, nil, err
-	}
-	b, err := a.batch()
-	return b, a, err
-}
-
-// firstLine is how much of a file is looked at, in bytes.
-const firstLine = 64 << 10
-
-// areBodies reports whether the first line that is not blank has no custom_id.
-func areBodies(lines *bufio.Reader) (bool, error) {
-	head, err := lines.Peek(firstLine)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, withCode(exitUsage, fmt.Errorf("read the file: %w", err))
-	}
-	first, _, _ := bytes.Cut(bytes.TrimSpace(head), []byte{'\n'})
-	if len(first) == 0 {
-		return false, withCode(exitUsage, errors.New("FILE is empty: expected a request a line"))
-	}
-	return !bytes.Contains(first, []byte(`"custom_id"`)), nil
 }
 
 // batch reads the batch of an answer, or its problem.
