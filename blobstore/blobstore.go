@@ -39,6 +39,9 @@ func IsURL(name string) bool {
 	return ok && scheme != "" && !strings.ContainsAny(scheme, `/\.`)
 }
 
+// checksums is what the SDK is told of the checksums of answers.
+const checksums = "response_checksum_validation"
+
 // location is a URL taken apart.
 type location struct {
 	bucket string // the URL of the bucket, with the query
@@ -65,9 +68,14 @@ func parse(text string) (location, error) {
 	case u.Host == "" || key == "" || strings.HasSuffix(key, "/"):
 		return location{}, fmt.Errorf("%w: %s: expected %s://BUCKET/KEY", ErrURL, name, u.Scheme)
 	}
+	query := u.Query()
+	if u.Scheme == "s3" && !query.Has(checksums) {
+		// Services beside Amazon's send none for most answers, and the SDK says so on standard error each time.
+		query.Set(checksums, "when_required")
+	}
 	bucket := u.Scheme + "://" + u.Host
-	if u.RawQuery != "" {
-		bucket += "?" + u.RawQuery
+	if len(query) > 0 {
+		bucket += "?" + query.Encode()
 	}
 	return location{bucket, key, name}, nil
 }

@@ -127,7 +127,7 @@ func (c *backfillConnect) openDirect(ctx context.Context, name string, logger *s
 		return nil, err
 	}
 	closers = append(closers, g.Close)
-	info, ok := models.Get(name, c.modelVersion)
+	info, ok := awaitModel(ctx, models, name, c.modelVersion)
 	if !ok {
 		var known []string
 		for _, i := range models.List() {
@@ -151,6 +151,24 @@ func (c *backfillConnect) openDirect(ctx context.Context, name string, logger *s
 		},
 		close: shut,
 	}, nil
+}
+
+// announceTime is how long a model is waited for that no worker has announced: one may just be starting.
+const announceTime = 3 * time.Second
+
+func awaitModel(ctx context.Context, models *model.Catalog, name, version string) (model.Info, bool) {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for enough := time.Now().Add(announceTime); ; {
+		if info, ok := models.Get(name, version); ok || time.Now().After(enough) {
+			return info, ok
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return model.Info{}, false
+		}
+	}
 }
 
 func unknownModel(name, version string, known []string) error {

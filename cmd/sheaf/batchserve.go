@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,7 +15,10 @@ import (
 )
 
 // batchSettings are those of batches that the server runs.
-type batchSettings struct{ batch.Config }
+type batchSettings struct {
+	batch.Config
+	places batchPlaces
+}
 
 // batchFlags adds the settings of batches.
 func batchFlags(cmd *cobra.Command) *batchSettings {
@@ -32,13 +36,16 @@ func batchFlags(cmd *cobra.Command) *batchSettings {
 	fs.DurationVar(&s.Retention, "batch-retention", s.Retention, "how long files are kept, and batches with their results after their end")
 	fs.DurationVar(&s.Lease, "batch-lease", s.Lease, "a dead process's batches are taken over by another after this")
 	fs.DurationVar(&s.Slice, "batch-slice", s.Slice, "how long one batch is worked on while others have not been begun")
-	asSettings(fs, "batch-runners", "batch-flight", "batch-max-bytes", "batch-max-lines", "batch-max-per-tenant", "batch-max-files", "batch-store-bytes",
+	fs.StringSliceVar(&s.places.allow.Prefixes, "batch-urls", nil, "`LIST` of what the URLs may begin with that batches name, such as s3://lake/in/?region=eu-1; none unless given")
+	asSettings(fs, "batch-urls", "batch-runners", "batch-flight", "batch-max-bytes", "batch-max-lines", "batch-max-per-tenant", "batch-max-files", "batch-store-bytes",
 		"batch-window", "batch-max-window", "batch-retention", "batch-lease", "batch-slice")
 	return s
 }
 
 // check names what is wrong with the settings.
-func (s *batchSettings) check() error { return withCode(exitUsage, batchByFlag(s.Validate())) }
+func (s *batchSettings) check() error {
+	return withCode(exitUsage, errors.Join(batchByFlag(s.Validate()), s.places.allow.Validate()))
+}
 
 // open makes the service. policy is nil if there are no webhooks; jobs is asked when a batch is run.
 func (s *batchSettings) open(on plant, models *model.Catalog, policy *webhook.Policy, jobs func() *gateway.Gateway) (*batch.Service, error) {
@@ -50,6 +57,9 @@ func (s *batchSettings) open(on plant, models *model.Catalog, policy *webhook.Po
 	}
 	if policy != nil {
 		deps.Webhooks = policy
+	}
+	if len(s.places.allow.Prefixes) > 0 {
+		deps.Inputs, deps.Outputs = &s.places, &s.places
 	}
 	service, err := batch.New(cfg, deps)
 	return service, withCode(exitUsage, batchByFlag(err))
