@@ -44,7 +44,7 @@ func (a *API) batchRoutes() []route {
 		return nil
 	}
 	return []route{
-		{"POST", "/v1/files", auth.Submit, a.uploadFile, "upload a file of requests, as a form: purpose=batch and file"},
+		{"POST", "/v1/files", auth.Submit, uploading(a.uploadFile), "upload a file of requests, as a form: purpose=batch and file"},
 		{"GET", "/v1/files", auth.Read, a.bounded(a.listFiles), "your files, the newest first"},
 		{"GET", "/v1/files/{file}", auth.Read, a.bounded(a.getFile), "what is known of a file, or of what a batch has written"},
 		{"GET", "/v1/files/{file}/content", auth.Read, a.getFileContent, "the file itself"},
@@ -79,7 +79,7 @@ func (a *API) batchBy(do func(ctx context.Context, tenant, id string) (batch.Bat
 // createBatch answers POST /v1/batches: 200 with the batch, as OpenAI's clients expect it, once it is accepted for good.
 func (a *API) createBatch(w *response, r *http.Request) error {
 	if media := r.Header.Get("Content-Type"); media != "" && checkLines(http.Header{"Content-Type": {media}}) == nil {
-		return a.createFromLines(w, r)
+		return uploading(a.createFromLines)(w, r)
 	}
 	body, release, err := a.body(w, r, "")
 	if err != nil {

@@ -25,7 +25,6 @@ import (
 // something comes.
 type upload struct {
 	a    *API
-	w    *response
 	rc   *http.ResponseController
 	gate *readGate
 	body io.Reader
@@ -42,17 +41,15 @@ func (a *API) upload(w *response, r *http.Request) (u *upload, leave func(), err
 	}
 	most := a.cfg.Streams.MaxFileBytes + formSpare
 	if r.ContentLength > most {
-		hangUp(w)
 		return nil, nil, a.fileTooLarge()
 	}
 	if leave, err = a.transfer(); err != nil {
-		hangUp(w)
 		return nil, nil, err
 	}
 	rc := http.NewResponseController(w.ResponseWriter)
 	_ = rc.SetWriteDeadline(time.Time{}) // the answer is not late while the body still comes
 	return &upload{
-		a: a, w: w, rc: rc, gate: &readGate{rc: rc, timeout: a.cfg.BodyTimeout}, body: http.MaxBytesReader(w.ResponseWriter, r.Body, most),
+		a: a, rc: rc, gate: &readGate{rc: rc, timeout: a.cfg.BodyTimeout}, body: http.MaxBytesReader(w.ResponseWriter, r.Body, most),
 	}, leave, nil
 }
 
@@ -77,9 +74,6 @@ func (u *upload) end(err error) error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(u.err, io.EOF) {
-		hangUp(u.w)
-	}
 	var large *http.MaxBytesError
 	var slow net.Error
 	switch {
@@ -95,8 +89,19 @@ func (u *upload) end(err error) error {
 	return fmt.Errorf("%w: %w", gateway.ErrClientGone, u.err)
 }
 
+// uploading gives a handler of files what they have in common: its client gets to know of an error while it still sends.
+func uploading(h handler) handler {
+	return func(w *response, r *http.Request) error {
+		err := h(w, r)
+		if err != nil {
+			hangUp(w)
+		}
+		return err
+	}
+}
+
 // uploadFile answers POST /v1/files.
-func (a *API) uploadFile(w *response, r *http.Request) (err error) {
+func (a *API) uploadFile(w *response, r *http.Request) error {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != mediaForm || params["boundary"] == "" {
 		return &gateway.Problem{Code: gateway.CodeMediaType, Field: "Content-Type", Detail: "expected " + mediaForm + " with the parts purpose and file"}

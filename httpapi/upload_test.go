@@ -128,6 +128,25 @@ func TestFilesThatAreTooLarge(t *testing.T) {
 	}
 }
 
+// What can be refused before it has come is refused, and the client gets to know it although it still sends.
+func TestRefusedBeforeItHasCome(t *testing.T) {
+	server := bare(t, newIdleBatchRig(t, nil, nil))
+	for path, want := range map[string]int{"/v1/batches?model=nobody": 404, "/v1/batches?model=digits&max_rate=x": 400, "/v1/files": 415} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", server.URL+path, strings.NewReader(strings.Repeat("x", 32<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		resp, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if a := read(t, resp); a.status != want {
+			t.Errorf("%s: status %d, %s", path, a.status, a.body)
+		}
+	}
+}
+
 // A client that sends nothing for too long is told so, and one that goes on sending has all the time it needs.
 func TestSlowUploads(t *testing.T) {
 	const limit = 100 * time.Millisecond

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // curl is a command that calls the operation, with the document's examples.
@@ -37,16 +39,34 @@ func (v *viewer) curl(o *shown) string {
 	if len(o.Scopes) > 0 && len(o.Security) == len(o.Scopes) {
 		words = append(words, `-H "Authorization: Bearer $SHEAF_API_KEY"`)
 	}
-	if o.Body != nil {
+	form := o.Body != nil && o.BodyType == "multipart/form-data"
+	if o.Body != nil && !form {
 		headers = append(headers, "Content-Type: "+o.BodyType)
 	}
 	for _, h := range headers {
 		words = append(words, "-H", quote(h))
 	}
-	if o.Body != nil {
+	switch {
+	case form:
+		words = append(words, parts(o.Body.Schema)...)
+	case o.Body != nil:
 		words = append(words, "-d", quote(exampleText(o.Body)))
 	}
 	return strings.Join(words, " ")
+}
+
+// parts are those of a form, files last.
+func parts(s *huma.Schema) (words []string) {
+	var files []string
+	for _, name := range sortedKeys(s.Properties) {
+		switch p := s.Properties[name]; {
+		case p.Format == "binary":
+			files = append(files, "-F", quote(name+"=@FILE"))
+		case len(p.Enum) > 0:
+			words = append(words, "-F", quote(fmt.Sprintf("%s=%v", name, p.Enum[0])))
+		}
+	}
+	return append(words, files...)
 }
 
 // quote makes a word of a shell.

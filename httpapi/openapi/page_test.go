@@ -52,6 +52,21 @@ func TestCommandIsQuoted(t *testing.T) {
 	}
 }
 
+// A form has a part for each of its members, the file last.
+func TestCommandOfAForm(t *testing.T) {
+	text := func(of ...any) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Enum: of} }
+	page := html.UnescapeString(pageOf(t, &huma.Operation{
+		Method: "POST", Path: "/a", Summary: "s",
+		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: &huma.Schema{
+			Type: huma.TypeObject, Properties: map[string]*huma.Schema{"b": {Type: huma.TypeString, Format: "binary"}, "c": text("x y")},
+		}}}},
+	}, "http", "localhost"))
+	if want := "curl -sS http://localhost/a -F 'c=x y' -F b=@FILE<"; !strings.Contains(page, want) {
+		_, command, _ := strings.Cut(page, "curl -sS")
+		t.Errorf("expected %s\ngot      curl -sS%.200s", want, command)
+	}
+}
+
 func TestTextIsEscaped(t *testing.T) {
 	page := pageOf(t, &huma.Operation{Method: "GET", Path: "/a", Summary: "<script>alert(1)</script> `<i>`"}, "http", "localhost")
 	for _, bad := range []string{"<script", "<i>", "<b>markup"} {
