@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,8 +67,12 @@ func TestKeyVerbs(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	var listed struct{ Keys []keyView }
-	if err := json.Unmarshal([]byte(list("-o", "json")), &listed); err != nil || len(listed.Keys) != 2 || listed.Keys[0].Key != "" || listed.Keys[0].Tenant != "acme" || !strings.Contains(listed.Keys[0].CreatedBy, "@") {
-		t.Errorf("%v %+v", err, listed)
+	if err := json.Unmarshal([]byte(list("-o", "json")), &listed); err != nil || len(listed.Keys) != 2 {
+		t.Fatalf("%v %+v", err, listed)
+	}
+	slices.SortFunc(listed.Keys, func(a, b keyView) int { return strings.Compare(a.Tenant, b.Tenant) }) // they are of the same second
+	if k := &listed.Keys[0]; k.Key != "" || k.Tenant != "acme" || !strings.Contains(k.CreatedBy, "@") {
+		t.Errorf("%+v", k)
 	}
 	if code, body := request(t, http.MethodPost, c.api+"/v1/models/nothing/jobs", []byte(`{"input":[1]}`), bearer(key)); code != http.StatusNotFound {
 		t.Errorf("%d %s", code, body)
