@@ -6,8 +6,6 @@ import (
 	"io"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/encoding"
-	"github.com/parquet-go/parquet-go/format"
 )
 
 // pqReadBuffer is what is read at a time of each column, in bytes.
@@ -36,8 +34,9 @@ func openParquet(in Input) (_ Source, err error) {
 		return nil, fmt.Errorf("not a Parquet file: %w", err)
 	}
 	s := &parquetSource{f: f, size: in.Size(), total: f.NumRows()}
+	leaves := leafElements(f)
 	for _, node := range f.Root().Columns() {
-		col, c := newPQColumn(node)
+		col, c := newPQColumn(node, leaves)
 		if col != nil && col.list {
 			c.Length = listLength(f, col.leaf)
 		}
@@ -54,11 +53,12 @@ func openParquet(in Input) (_ Source, err error) {
 
 // listLength is how many entries each list of the first rows has, if it may be the same for all; else -1.
 func listLength(f *parquet.File, leaf int) int {
-	for _, g := range f.RowGroups() {
-		if n, rows := g.ColumnChunks()[leaf].NumValues(), g.NumRows(); rows > 0 && n%rows == 0 {
-			return int(n / rows)
-		}
-		break
+	groups := f.RowGroups()
+	if len(groups) == 0 {
+		return -1
+	}
+	if n, rows := groups[0].ColumnChunks()[leaf].NumValues(), groups[0].NumRows(); rows > 0 && n%rows == 0 {
+		return int(n / rows)
 	}
 	return -1
 }
@@ -68,49 +68,6 @@ func damaged(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", errCorrupt, p)
 	}
-}
-
-// newPQColumn looks at a column; nil if it has several leaves.
-func newPQColumn(node *parquet.Column) (*pqColumn, Column) {
-	leaf := node
-	for !leaf.Leaf() {
-		if len(leaf.Columns()) != 1 {
-			return nil, Column{Name: node.Name(), Kind: Object, Length: -1, source: node}
-		}
-		leaf = leaf.Columns()[0]
-	}
-	c := &pqColumn{
-		name: node.Name(), leaf: leaf.Index(), maxRep: byte(leaf.MaxRepetitionLevel()), maxDef: byte(leaf.MaxDefinitionLevel()),
-		list: leaf.MaxRepetitionLevel() > 0,
-	}
-	kind := Integer
-	switch leaf.Type().Kind() {
-	case parquet.Boolean:
-		c.kind, c.width, kind = encoding.Boolean, 1, Bool
-	case parquet.Int32:
-		c.kind, c.width = encoding.Int32, 4
-	case parquet.Int64:
-		c.kind, c.width = encoding.Int64, 8
-	case parquet.Float:
-		c.kind, c.width, kind = encoding.Float, 4, Number
-	case parquet.Double:
-		c.kind, c.width, kind = encoding.Double, 8, Number
-	case parquet.ByteArray:
-		c.kind, kind = encoding.ByteArray, Text
-	case parquet.FixedLenByteArray:
-		c.kind, c.width, kind = encoding.FixedLenByteArray, leaf.Type().Length(), Text
-	default: // INT96
-		return nil, Column{Name: node.Name(), Kind: Object, Length: -1, source: node}
-	}
-	if logical := leaf.Type().LogicalType(); logical != nil {
-		if i, ok := logical.Value.(*format.IntType); ok {
-			c.unsigned = !i.IsSigned
-		}
-	}
-	if c.list {
-		kind = List
-	}
-	return c, Column{Name: node.Name(), Kind: kind, Length: -1, source: node}
 }
 
 // Columns implements Source.

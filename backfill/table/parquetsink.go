@@ -39,7 +39,6 @@ type parquetSink struct {
 	written int64 // bytes of the segment
 	in      int64 // rows of the segment
 	inGroup int64
-	whole   bool // the file ends with a footer that has everything
 }
 
 // pqPiece is rows as values, column by column.
@@ -167,15 +166,17 @@ func (s *parquetSink) Finish() (err error) {
 		}
 	}
 	if len(s.segments) == 1 {
-		return nil
+		return s.f.Sync()
 	}
 	footer, err := thrift.Marshal(new(thrift.CompactProtocol), joinSegments(s.segments, s.bases))
 	if err != nil {
 		return fmt.Errorf("encode the footer: %w", err)
 	}
 	footer = binary.LittleEndian.AppendUint32(footer, uint32(len(footer))) //nolint:gosec // it is far smaller
-	_, err = s.f.Write(append(footer, pqMagic...))
-	return err
+	if _, err := s.f.Write(append(footer, pqMagic...)); err != nil {
+		return err
+	}
+	return s.f.Sync()
 }
 
 // joinSegments is the footer of a file in which several Parquet files stand one after the other.
@@ -192,7 +193,7 @@ func joinSegments(segments []*format.FileMetaData, bases []int64) *format.FileMe
 			if g.FileOffset > 0 {
 				g.FileOffset += bases[i]
 			}
-			g.Ordinal = int16(min(len(all.RowGroups), 1<<15-1)) //nolint:gosec // it is bounded
+			g.Ordinal = int16(min(len(all.RowGroups), 1<<15-1))
 			all.RowGroups = append(all.RowGroups, g)
 		}
 	}
