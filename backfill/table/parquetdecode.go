@@ -1,8 +1,6 @@
 package table
 
 import (
-	"encoding/binary"
-
 	"github.com/sheafml/sheaf/job"
 )
 
@@ -29,70 +27,6 @@ func (b *parquetBlock) Decode(p *Plan) Decoded {
 		a.end()
 	}
 	return a.decoded()
-}
-
-// decodeWhole is the quick way for a model with one input whose rows all have every element, in the model's own datatype.
-func (b *parquetBlock) decodeWhole(p *Plan) (Decoded, bool) {
-	if len(p.Inputs) != 1 || !p.Batchable || len(p.Inputs[0].Columns) == 0 {
-		return Decoded{}, false
-	}
-	in := &p.Inputs[0]
-	n, width := elements(in.Shape), in.Datatype.Size()
-	if n < 1 || n*width > p.Limits.MaxBytes {
-		return Decoded{}, false
-	}
-	for _, column := range in.Columns {
-		col, cells := b.pq[column], b.cells[column]
-		if col == nil || !col.same(in.Datatype) || col.list != in.List || cells.values != nil {
-			return Decoded{}, false
-		}
-	}
-	var data []byte
-	if in.List {
-		cells := b.cells[in.Columns[0]]
-		for row := range b.rows {
-			if int(cells.starts[row+1]) != (row+1)*n {
-				return Decoded{}, false
-			}
-		}
-		data = cells.data
-	} else {
-		if len(in.Columns) != n {
-			return Decoded{}, false
-		}
-		data = make([]byte, b.rows*n*width)
-		for i, column := range in.Columns {
-			scatter(data[i*width:], b.cells[column].data, width, n*width)
-		}
-	}
-	g := Group{Rows: make([]int, b.rows)}
-	for i := range g.Rows {
-		g.Rows[i] = i
-	}
-	shape := append([]int64{int64(b.rows)}, in.Shape...)
-	g.Inputs = []job.Tensor{{Name: in.Name, Datatype: in.Datatype, Shape: shape, Data: data}}
-	return Decoded{Groups: []Group{g}}, true
-}
-
-// scatter writes values into dst, stride apart.
-func scatter(dst, values []byte, width, stride int) {
-	switch width {
-	case 4:
-		for at := 0; len(values) >= 4; at += stride {
-			binary.LittleEndian.PutUint32(dst[at:], binary.LittleEndian.Uint32(values))
-			values = values[4:]
-		}
-	case 8:
-		for at := 0; len(values) >= 8; at += stride {
-			binary.LittleEndian.PutUint64(dst[at:], binary.LittleEndian.Uint64(values))
-			values = values[8:]
-		}
-	default:
-		for at := 0; len(values) >= width; at += stride {
-			copy(dst[at:], values[:width])
-			values = values[width:]
-		}
-	}
 }
 
 // appendInput appends the elements of a row of an input.
