@@ -1,6 +1,7 @@
 package table
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,9 @@ func openParquet(in Input) (_ Source, err error) {
 		return nil, errors.New("a Parquet file begins at its end, so it cannot be read as it comes")
 	}
 	defer damaged(&err)
+	if err := checkFooter(r, in.Size()); err != nil {
+		return nil, err
+	}
 	f, err := parquet.OpenFile(r, in.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.ReadBufferSize(pqReadBuffer))
 	if err != nil {
 		return nil, fmt.Errorf("not a Parquet file: %w", err)
@@ -44,11 +48,32 @@ func openParquet(in Input) (_ Source, err error) {
 		s.pq = append(s.pq, col)
 		var cursor *pqCursor
 		if col != nil {
-			cursor = &pqCursor{col: col, f: f}
+			cursor = &pqCursor{col: col, f: f, r: r}
 		}
 		s.cursors = append(s.cursors, cursor)
 	}
 	return s, nil
+}
+
+// checkFooter looks at the end of a file, whose word on the size of the footer the library takes.
+func checkFooter(r io.ReaderAt, size int64) error {
+	var tail [pqTail]byte
+	if size < pqTail+int64(len(pqMagic)) {
+		return fmt.Errorf("not a Parquet file: it has only %d bytes", size)
+	}
+	if _, err := r.ReadAt(tail[:], size-pqTail); err != nil {
+		return fmt.Errorf("read the end of the file: %w", err)
+	}
+	switch magic := string(tail[4:]); {
+	case magic == "PARE":
+		return errors.New("the Parquet file is encrypted, which is not supported")
+	case magic != pqMagic:
+		return errors.New("not a Parquet file, or not all of one: it does not end as one")
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-pqTail-int64(len(pqMagic)) {
+		return fmt.Errorf("%w: a footer of %d bytes in a file of %d", errCorrupt, n, size)
+	}
+	return nil
 }
 
 // listLength is how many entries each list of the first rows has, if it may be the same for all; else -1.

@@ -14,9 +14,10 @@ import (
 type pqCursor struct {
 	col   *pqColumn
 	f     *parquet.File
+	r     io.ReaderAt
 	group int   // the row group to open next
 	skip  int64 // rows to leave out at the start of it
-	pages parquet.Pages
+	pages *pqPages
 	page  parquet.Page
 
 	// Of the page: entries read and there, values read, levels, values and dictionary.
@@ -70,11 +71,15 @@ func (c *pqCursor) more() (bool, error) {
 			if c.group >= len(groups) {
 				return false, nil
 			}
-			c.pages = groups[c.group].ColumnChunks()[c.col.leaf].Pages()
+			var err error
+			m := &c.f.Metadata().RowGroups[c.group].Columns[c.col.leaf].MetaData
+			if c.pages, err = newPQPages(c.r, c.f.Size(), groups[c.group].ColumnChunks()[c.col.leaf], m); err != nil {
+				return false, fmt.Errorf("column %s: %w", c.col.name, err)
+			}
 			c.group++
 			c.leaving = c.skip > 0
 		}
-		page, err := c.pages.ReadPage()
+		page, err := c.pages.read()
 		if errors.Is(err, io.EOF) {
 			_ = c.pages.Close()
 			c.pages = nil

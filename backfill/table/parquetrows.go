@@ -63,6 +63,9 @@ func (o *pqOut) encode(leaf int, spec *Spec, b Block, answers []Answer) ([]parqu
 			if err != nil {
 				return nil, err
 			}
+			if n := elements(p.Shape); t.Datatype != p.Datatype || n >= 0 && n != elements(t.Shape) || t.Datatype != job.Bytes && len(t.Data) != elements(t.Shape)*t.Datatype.Size() {
+				return nil, fmt.Errorf("output %q has %d bytes of %s in the shape %v for a row, the model says %s and %v", p.Column, len(t.Data), t.Datatype, t.Shape, p.Datatype, p.Shape)
+			}
 			if i == 0 && o.list {
 				values = make([]parquet.Value, 0, len(answers)*max(1, job.Elements(t.Shape)))
 			}

@@ -37,7 +37,7 @@ col("map", pa.map_(pa.string(), pa.int32()), [[("a", i)] for i in range(N)], [No
 table = pa.table([a for _, a, _ in cols], schema=pa.schema([pa.field(n, a.type, nullable=n != "int32") for n, a, _ in cols]))
 for name, kw in [("arrow1", dict(data_page_version="1.0", compression="snappy", dictionary_pagesize_limit=40)),
                  ("arrow2", dict(data_page_version="2.0", compression="zstd", use_dictionary=["text", "category", "double", "list"]))]:
-    pq.write_table(table, name + ".parquet", row_group_size=19, data_page_size=100, write_batch_size=5, write_statistics=False, store_schema=False, **kw)
+    pq.write_table(table, name + ".parquet", row_group_size=19, data_page_size=20, write_batch_size=5, write_statistics=False, store_schema=False, **kw)
 with open("arrow.jsonl", "w") as f:
     for i in range(N):
         f.write(json.dumps({n: v[i] for n, _, v in cols}, ensure_ascii=False) + "\n")
