@@ -321,6 +321,64 @@ func TestBackfillRefusals(t *testing.T) {
 	}
 }
 
+// What is complete is not computed again, unless the input, or what is wanted of it, has changed.
+func TestBackfillBeginsAnew(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 0, 1)
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "out.jsonl")
+	rowsFile(t, in, 200)
+	for i, step := range []struct {
+		rows int // of the input from now on; 0: as before
+		more []string
+		says string
+	}{
+		{200, nil, "200 rows to"},
+		{0, nil, "complete already: 200 rows"},
+		{0, []string{"--join"}, "Begins anew: since the last run other: form of the output."},
+		{0, []string{"--join"}, "complete already"},
+		{201, []string{"--join"}, "Begins anew: since the last run other: content of the input."},
+		{0, []string{"--join", "--overwrite"}, "201 rows to"},
+		{0, []string{"--join", "--rows-per-job", "3"}, "rows of a job"},
+	} {
+		if step.rows > 0 {
+			rowsFile(t, in, step.rows)
+		}
+		_, stderr, code := runToEnd(t, "", slices.Concat([]string{"backfill", "digits", in, "-o", out, "--nats-url", s.nats, "--redis-url", s.redis}, step.more)...)
+		if code != 0 || !strings.Contains(stderr, step.says) {
+			t.Fatalf("step %d: exit %d, expected %q: %s", i, code, step.says, stderr)
+		}
+	}
+	if got := readLines[scored](t, out); len(got) != 201 {
+		t.Errorf("%d rows", len(got))
+	}
+}
+
+// Signals pause a backfill and let it go on.
+func TestBackfillPauses(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 0, 1)
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "out.jsonl")
+	answers := rowsFile(t, in, 3000)
+	p := start(t, "backfill", "digits", in, "-o", out, "--id-column", "id", "--nats-url", s.nats, "--redis-url", s.redis, "--max-rate", "1000",
+		"--rows-per-job", "50", "--commit-every", "20ms", "--progress", "json")
+	eventually(t, func() error { return keptRows(out+".checkpoint", 500) })
+	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	p.find(`"waiting":"paused"`)
+	if _, err := os.Stat(out); err == nil {
+		t.Error("it went on while it was paused")
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.find(`"event":"done"`)
+	<-p.exited
+	checkScored(t, readLines[scored](t, out), answers, false)
+}
+
 // A dry run shows what the model sees and says, and leaves nothing behind.
 func TestBackfillDryRun(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/sheafml/sheaf/backfill"
 )
@@ -128,8 +131,21 @@ func (p *backfillProgress) show(s backfillStatus) {
 		fmt.Fprintln(p.out, s.text())
 	case "terminal":
 		// Drawn over the last one; what is left of it is cleared.
-		fmt.Fprintf(p.out, "\r%s\x1b[K", s.text())
+		fmt.Fprintf(p.out, "\r%s\x1b[K", fitTerminal(p.out, s.text()))
 	}
+}
+
+// fitTerminal cuts a line that the terminal would break: what is drawn over it must cover it.
+func fitTerminal(w io.Writer, line string) string {
+	f, ok := w.(*os.File)
+	if !ok {
+		return line
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
+		return string(runes[:width-1])
+	}
+	return line
 }
 
 // end clears the line, for what is printed next.
