@@ -52,7 +52,7 @@ func DefaultConfig() Config {
 	return Config{
 		Runners: 1, Flight: 64, CommitEvery: 2 * time.Second, Lease: 30 * time.Second,
 		MaxFileBytes: 512 << 20, MaxLines: 1_000_000, MaxLineBytes: 8 << 20,
-		MaxFilesPerTenant: 1000, MaxBatchesPerTenant: 100, MaxBatches: 10_000, StoreBytes: 4 << 30,
+		MaxFilesPerTenant: 1000, MaxBatchesPerTenant: 100, MaxBatches: 10_000, StoreBytes: 2 << 30,
 		Window: 24 * time.Hour, MaxWindow: 7 * 24 * time.Hour, Retention: 7 * 24 * time.Hour, SweepEvery: 10 * time.Minute,
 		Slice: time.Minute, MaxStarts: 10,
 	}

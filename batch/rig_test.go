@@ -157,6 +157,7 @@ func newRigAt(t *testing.T, url string, change func(*batch.Config)) *rig {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	r := &rig{t: t, url: url, store: store, models: model.NewCatalog(), cfg: batch.DefaultConfig(), gate: newGate()}
+	r.cfg.StoreBytes = 256 << 20 // many servers run on one disk
 	r.models.Put(sum())
 	r.cfg.CommitEvery, r.cfg.Lease, r.cfg.Flight = 20*time.Millisecond, time.Second, 4
 	if change != nil {

@@ -37,6 +37,9 @@ func noise(t *testing.T, n int) []byte {
 	return b
 }
 
+// sizeOfOther makes the object that replaces another as large as that.
+const sizeOfOther = 20<<20 - 5
+
 // roundTrip writes, looks at, reads and removes an object.
 func roundTrip(t *testing.T, url string) {
 	t.Helper()
@@ -83,7 +86,7 @@ func roundTrip(t *testing.T, url string) {
 		t.Errorf("past the end: %d, %v", n, err)
 	}
 	// Another content is another identity, and is not mixed with the first.
-	if err := blobstore.Upload(ctx, url, strings.NewReader("other")); err != nil {
+	if err := blobstore.Upload(ctx, url, io.MultiReader(strings.NewReader("other"), io.LimitReader(rand.Reader, sizeOfOther))); err != nil {
 		t.Fatal(err)
 	}
 	again, err := blobstore.Open(ctx, url)

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
 )
 
 // Object is an object that is read. It is safe for concurrent use.
@@ -68,7 +70,10 @@ func (o *Object) ReaderAt() io.ReaderAt { return o }
 
 // part opens a range of the object, and makes sure that it is still the same.
 func (o *Object) part(offset, length int64) (*blob.Reader, error) {
-	r, err := o.bucket.NewRangeReader(o.ctx, o.l.key, offset, length, nil)
+	r, err := o.bucket.NewRangeReader(o.ctx, o.l.key, offset, length, &blob.ReaderOptions{BeforeRead: o.sameVersion})
+	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+		err = ErrChanged
+	}
 	if err != nil {
 		return nil, o.l.fault(o.ctx, "read", err)
 	}
@@ -77,6 +82,15 @@ func (o *Object) part(offset, length int64) (*blob.Reader, error) {
 		return nil, errors.Join(fmt.Errorf("read %s: %w; begin anew", o.l.name, ErrChanged), ignore(r.Close()))
 	}
 	return r, nil
+}
+
+// sameVersion asks for the version that was opened, where the service can be asked so.
+func (o *Object) sameVersion(as func(any) bool) error {
+	var get *s3.GetObjectInput
+	if as(&get) && o.is.etag != "" {
+		get.IfMatch = &o.is.etag
+	}
+	return nil
 }
 
 // stream reads an object to its end.

@@ -15,6 +15,7 @@ type S3 struct {
 	Addr           string // host:port
 	Key, Secret    string
 	program, store string
+	sidecar        string
 }
 
 // StartS3 starts a server with the buckets.
@@ -24,6 +25,7 @@ func StartS3(t testing.TB, buckets ...string) *S3 {
 		process: process{t: t, name: "versitygw"}, program: findProgram(t, "versitygw"), store: bucketFolder(t, buckets),
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), Key: rand.Text(), Secret: rand.Text(),
 	}
+	s.sidecar = t.TempDir()
 	s.Start()
 	t.Cleanup(s.Kill)
 	return s
@@ -44,7 +46,7 @@ func bucketFolder(t testing.TB, buckets []string) string {
 // Start starts the server again.
 func (s *S3) Start() {
 	s.t.Helper()
-	s.run("http://"+s.Addr, s.program, "--access", s.Key, "--secret", s.Secret, "--port", s.Addr, "posix", "--sidecar", s.t.TempDir(), s.store)
+	s.run("http://"+s.Addr, s.program, "--access", s.Key, "--secret", s.Secret, "--port", s.Addr, "posix", "--sidecar", s.sidecar, s.store)
 }
 
 // URL names an object.
