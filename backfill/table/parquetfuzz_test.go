@@ -87,7 +87,7 @@ func readDamaged(t testing.TB, file []byte) error {
 	if _, err := table.NewPlan(src.Columns(), info, table.Want{}); err != nil {
 		_ = err // that no column fits is no fault
 	}
-	for blocks := 0; blocks < 50; blocks++ {
+	for range 50 {
 		b, err := src.Read(30)
 		if err != nil {
 			if errors.Is(err, io.EOF) {

@@ -17,6 +17,10 @@ type pqOut struct {
 	from int // the column of the source, or the place among Spec.Predicted
 	kind Kind
 	list bool
+
+	// Of the leaf, as the schema has it.
+	leaf           *parquet.Column
+	maxRep, maxDef byte
 }
 
 // pqWhat is where the cells of a written column come from.

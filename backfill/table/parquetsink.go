@@ -1,19 +1,19 @@
 package table
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
 
 const (
 	// pqGroupRows is how many rows a row group has, unless a Commit ends it before.
 	pqGroupRows = 128 << 10
+	// pqPageBytes is about how many bytes a page has.
+	pqPageBytes = 256 << 10
 	// pqMagic is what a Parquet file begins and ends with, and pqTail its end beside the footer: length and magic.
 	pqMagic = "PAR1"
 	pqTail  = 8
@@ -25,7 +25,7 @@ const (
 type parquetSink struct {
 	spec    Spec
 	f       File
-	schema  *parquet.Schema
+	empty   *format.FileMetaData // of a file without rows
 	columns []pqOut
 
 	at       int64 // where the segment begins
@@ -34,17 +34,8 @@ type parquetSink struct {
 	segments []*format.FileMetaData
 	bases    []int64
 
-	w       *parquet.GenericWriter[any] // nil: the segment has no row yet
-	leaves  []*parquet.ColumnWriter
-	written int64 // bytes of the segment
-	in      int64 // rows of the segment
-	inGroup int64
-}
-
-// pqPiece is rows as values, column by column.
-type pqPiece struct {
-	columns [][]parquet.Value
-	rows    int64
+	w  *pqWriter // nil: the segment has no row yet
+	in int64     // rows of the segment
 }
 
 // newParquetSink writes a Parquet file.
@@ -57,7 +48,9 @@ func newParquetSink(f File, spec Spec, mark *Mark) (_ Sink, err error) {
 	if s.columns, err = pqColumns(&spec); err != nil {
 		return nil, err
 	}
-	s.schema = pqSchema(s.columns)
+	if s.empty, err = pqTemplate(pqSchema(s.columns), s.columns); err != nil {
+		return nil, err
+	}
 	if mark != nil {
 		s.at, s.rows = mark.Offset, mark.Rows
 		base := int64(0)
@@ -97,13 +90,6 @@ func (s *parquetSink) keep(m *format.FileMetaData, base, end int64) {
 	s.segments, s.bases, s.ends = append(s.segments, m), append(s.bases, base), append(s.ends, end)
 }
 
-// begin starts a segment.
-func (s *parquetSink) begin() {
-	s.written = 0
-	s.w = parquet.NewGenericWriter[any](&tally{s.f, &s.written}, s.schema, parquet.Compression(&parquet.Snappy), parquet.DataPageStatistics(false))
-	s.leaves = s.w.ColumnWriters()
-}
-
 // Append implements Sink.
 func (s *parquetSink) Append(p Piece) (err error) {
 	piece, ok := p.(*pqPiece)
@@ -111,20 +97,16 @@ func (s *parquetSink) Append(p Piece) (err error) {
 		return errors.New("the piece is that of another sink")
 	}
 	defer damaged(&err)
-	if s.w == nil {
-		s.begin()
-	}
-	for i, values := range piece.columns {
-		if _, err := s.leaves[i].WriteRowValues(values); err != nil {
-			return fmt.Errorf("column %s: %w", s.columns[i].name, err)
-		}
-	}
+	s.begin()
 	s.in += piece.rows
-	if s.inGroup += piece.rows; s.inGroup >= pqGroupRows {
-		s.inGroup = 0
-		return s.w.Flush()
+	return s.w.append(piece)
+}
+
+// begin starts a segment, unless there is one.
+func (s *parquetSink) begin() {
+	if s.w == nil {
+		s.w = newPQWriter(s.f, s.columns, s.empty)
 	}
-	return nil
 }
 
 // Commit implements Sink. It ends a row group, so it is not for every few rows.
@@ -143,14 +125,14 @@ func (s *parquetSink) Commit() (_ Mark, err error) {
 
 // end ends the segment.
 func (s *parquetSink) end() error {
-	if err := s.w.Close(); err != nil {
+	if err := s.w.close(); err != nil {
 		return err
 	}
 	base := s.at
-	s.at += s.written
+	s.at += s.w.at
 	s.rows += s.in
-	s.keep(s.w.File().Metadata(), base, s.at)
-	s.w, s.leaves, s.in, s.inGroup = nil, nil, 0, 0
+	s.keep(s.w.meta, base, s.at)
+	s.w, s.in = nil, 0
 	return nil
 }
 
@@ -168,12 +150,11 @@ func (s *parquetSink) Finish() (err error) {
 	if len(s.segments) == 1 {
 		return s.f.Sync()
 	}
-	footer, err := thrift.Marshal(new(thrift.CompactProtocol), joinSegments(s.segments, s.bases))
+	footer, err := marshalFooter(joinSegments(s.segments, s.bases))
 	if err != nil {
-		return fmt.Errorf("encode the footer: %w", err)
+		return err
 	}
-	footer = binary.LittleEndian.AppendUint32(footer, uint32(len(footer))) //nolint:gosec // it is far smaller
-	if _, err := s.f.Write(append(footer, pqMagic...)); err != nil {
+	if _, err := s.f.Write(footer); err != nil {
 		return err
 	}
 	return s.f.Sync()
