@@ -12,6 +12,8 @@ import (
 const (
 	// pqGroupRows is how many rows a row group has, unless a Commit ends it before.
 	pqGroupRows = 128 << 10
+	// pqGroupBytes is after how many bytes, which are held in memory, one ends too.
+	pqGroupBytes = 128 << 20
 	// pqPageBytes is about how many bytes a page has.
 	pqPageBytes = 256 << 10
 	// pqMagic is what a Parquet file begins and ends with, and pqTail its end beside the footer: length and magic.

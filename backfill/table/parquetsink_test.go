@@ -103,11 +103,132 @@ func TestParquetJoin(t *testing.T) {
 		}
 		back, got := writtenParquet(t, spec, b, answers...)
 		sameLines(t, got, want...)
+		checkNulls(t, rewritten(t, spec, b, answers))
 		for c, column := range columns {
 			if now := back.Columns()[c]; now.Name != column.Name || now.Kind != column.Kind {
 				t.Errorf("column %s (%s) has become %s (%s)", column.Name, column.Kind, now.Name, now.Kind)
 			}
 		}
+	}
+}
+
+// rewritten is the file of a sink that commits after every few rows.
+func rewritten(t testing.TB, spec table.Spec, b table.Block, answers []table.Answer) string {
+	t.Helper()
+	f := created(t)
+	sink, err := table.NewSink(f, spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range slices.Chunk(answers, 7) {
+		piece, err := sink.Encode(b, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Append(piece); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sink.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// checkNulls holds what a file says of its nulls, which others plan by, to what it has.
+func checkNulls(t testing.TB, name string) {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	f, err := parquet.OpenFile(file, onDisk{name}.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := int64(0)
+	for g, group := range f.RowGroups() {
+		for c, chunk := range group.ColumnChunks() {
+			m := &f.Metadata().RowGroups[g].Columns[c].MetaData
+			nulls, entries := int64(0), int64(0)
+			pages := chunk.Pages()
+			for {
+				page, err := pages.ReadPage()
+				if err != nil {
+					break
+				}
+				nulls, entries = nulls+page.NumNulls(), entries+page.NumValues()
+			}
+			if err := pages.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if m.Statistics.NullCount != nulls || m.NumValues != entries {
+				t.Errorf("group %d, column %v: said %d nulls in %d entries, there are %d in %d", g, m.PathInSchema, m.Statistics.NullCount, m.NumValues, nulls, entries)
+			}
+			all += nulls
+		}
+	}
+	if all == 0 {
+		t.Error("no nulls were looked for")
+	}
+}
+
+// TestParquetLargeFile has several row groups, and columns of several pages.
+func TestParquetLargeFile(t *testing.T) {
+	const rows, at = 150_000, 5_000
+	b := read(t, open(t, table.CSV, "a\n"+strings.Repeat("1\n", at), table.Options{}))
+	spec := table.Spec{Format: table.Parquet, ID: -1, Predicted: []table.Predicted{
+		{Column: "p", Datatype: job.Int64, Shape: []int64{1}},
+		{Column: "b", Output: 1, Datatype: job.Bool, Shape: []int64{3}},
+	}}
+	f := created(t)
+	sink, err := table.NewSink(unsynced{f}, spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first := 0; first < rows; first += at {
+		outputs := []job.Tensor{{Datatype: job.Int64, Shape: []int64{at, 1}}, {Datatype: job.Bool, Shape: []int64{at, 3}}}
+		answers := make([]table.Answer, at)
+		for k := range answers {
+			outputs[0].Data = binary.LittleEndian.AppendUint64(outputs[0].Data, uint64(first+k))
+			outputs[1].Data = append(outputs[1].Data, byte(k&1), 1, byte(k>>1&1))
+			answers[k] = table.Answer{Row: k, At: k}
+		}
+		for k := range answers {
+			answers[k].Outputs = outputs
+		}
+		piece, err := sink.Encode(b, answers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Append(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	back := openParquet(t, onFile(t, f.Name()), 0)
+	for row := 0; row < rows; {
+		block, err := back.Read(4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r := range block.Rows() {
+			k := row % at
+			if p, l := block.AppendCell(nil, r, 1), block.AppendCell(nil, r, 2); string(p) != strconv.Itoa(row) || string(l) != fmt.Sprintf("[%t,true,%t]", k&1 == 1, k>>1&1 == 1) {
+				t.Fatalf("row %d has %s and %s", row, p, l)
+			}
+			row++
+		}
+	}
+	g, err := parquet.OpenFile(f, onDisk{f.Name()}.Size())
+	if err != nil || len(g.RowGroups()) != 2 || len(g.OffsetIndexes()) != 0 {
+		t.Errorf("%d row groups, %v", len(g.RowGroups()), err)
 	}
 }
 

@@ -24,6 +24,7 @@ type pqWriter struct {
 	meta    *format.FileMetaData
 	at      int64 // bytes written
 	rows    int64 // of the row group
+	held    int   // bytes of its pages
 	scratch []byte
 }
 
@@ -73,7 +74,7 @@ func (w *pqWriter) append(p *pqPiece) error {
 		to.entries += from.entries
 		to.rep, to.def, to.values = append(to.rep, from.rep...), append(to.def, from.def...), append(to.values, from.values...)
 	}
-	if w.rows += p.rows; w.rows >= pqGroupRows {
+	if w.rows += p.rows; w.rows >= pqGroupRows || w.held >= pqGroupBytes {
 		return w.flush()
 	}
 	return nil
@@ -96,8 +97,8 @@ func (w *pqWriter) page(i int) error {
 		body = append(body, d.values...)
 	}
 	w.scratch = body
-	if len(body) > math.MaxInt32/2 {
-		return fmt.Errorf("column %s: a row, or rows that came at once, of %d bytes do not fit a page", clip(o.name), len(body))
+	if len(body) > pqMaxPage || d.entries > pqMaxEntries {
+		return fmt.Errorf("column %s: %d cells or elements of %d bytes in all came at once, which does not fit a page", clip(o.name), d.entries, len(body))
 	}
 	packed, err := parquet.Snappy.Encode(nil, body)
 	if err != nil {
@@ -105,14 +106,21 @@ func (w *pqWriter) page(i int) error {
 	}
 	h := format.PageHeader{Type: format.DataPage, UncompressedPageSize: int32(len(body)), CompressedPageSize: int32(len(packed))} //nolint:gosec // it has been seen to fit
 	h.DataPageHeader.Valid = true
+	nulls := int64(0)
+	if o.maxDef > 0 {
+		nulls = int64(d.entries - bytes.Count(d.def, []byte{o.maxDef}))
+	}
 	h.DataPageHeader.V = format.DataPageHeader{
-		NumValues: int32(d.entries), Encoding: format.Plain, DefinitionLevelEncoding: format.RLE, RepetitionLevelEncoding: format.RLE, //nolint:gosec // no more than bytes
+		Statistics: format.Statistics{NullCount: nulls},                                                                                // which the library writes even if it was not said
+		NumValues:  int32(d.entries), Encoding: format.Plain, DefinitionLevelEncoding: format.RLE, RepetitionLevelEncoding: format.RLE, //nolint:gosec // no more than bytes
 	}
 	header, err := thrift.Marshal(new(thrift.CompactProtocol), &h)
 	if err != nil {
 		return err
 	}
 	w.pages[i] = append(w.pages[i], header, packed)
+	w.held += len(header) + len(packed)
+	chunk.Statistics.NullCount += nulls
 	chunk.NumValues += int64(d.entries)
 	chunk.TotalCompressedSize += int64(len(header) + len(packed))
 	chunk.TotalUncompressedSize += int64(len(header) + len(body))
@@ -172,7 +180,7 @@ func (w *pqWriter) flush() error {
 	}
 	w.meta.RowGroups = append(w.meta.RowGroups, g)
 	w.meta.NumRows += w.rows
-	w.rows = 0
+	w.rows, w.held = 0, 0
 	return nil
 }
 
