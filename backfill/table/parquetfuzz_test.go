@@ -44,6 +44,7 @@ func FuzzParquet(f *testing.F) {
 		f.Add(byte(i), []byte{0, 0, 0})
 		f.Add(byte(i), []byte{1, 4, 255, 1, 40, 127, 0, 30, 8})
 	}
+	f.Add(byte(0), []byte(",S\x0e")) // another compression
 	f.Fuzz(func(t *testing.T, which byte, changes []byte) {
 		if len(changes) > 60 {
 			return

@@ -29,6 +29,10 @@ type pqPages struct {
 
 // newPQPages begins to read a chunk of a file of so many bytes.
 func newPQPages(r io.ReaderAt, size int64, chunk parquet.ColumnChunk, m *format.ColumnMetaData) (*pqPages, error) {
+	if m.Codec == format.Lz4Raw {
+		// The library takes ever more memory for a damaged page of these, until there is none.
+		return nil, errors.New("compression by LZ4 is not supported; write the file with snappy or zstd")
+	}
 	p := &pqPages{r: r, at: m.DataPageOffset}
 	if m.DictionaryPageOffset != 0 {
 		p.at = m.DictionaryPageOffset
