@@ -55,7 +55,7 @@ func (q *Queue) EnsureBatches(ctx context.Context, limits BatchLimits) error {
 		_, err := q.ensureBatchConsumer(ctx, limits.Lease)
 		return err
 	})
-	return q.storageAdvice(want, requestError("prepare the stream of batches", err))
+	return q.noRoom(want, requestError("prepare the stream of batches", err))
 }
 
 // ensureBatchConsumer makes the consumer that all runners share, or raises its lease to the setting. It has no bound of

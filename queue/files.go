@@ -64,7 +64,7 @@ func (f *Files) Ensure(ctx context.Context, limits FilesLimits) error {
 		want.Duplicates = min(want.Duplicates, want.MaxAge)
 	}
 	err := f.q.patiently(ctx, func(ctx context.Context) error { return f.q.ensureStream(ctx, want) })
-	return f.q.storageAdvice(want, requestError("prepare the store "+f.name, err))
+	return f.q.noRoom(want, requestError("prepare the store "+f.name, err))
 }
 
 // Info returns what is known of a file; job.ErrNotFound if there is none, or no store.

@@ -162,6 +162,16 @@ func (q *Queue) patiently(ctx context.Context, f func(context.Context) error) er
 // attemptTime bounds one attempt of what is done patiently.
 const attemptTime = 2 * time.Second
 
+// noRoom is storageAdvice for a stream that is made when it is first needed: that there is no room for it is for whoever
+// needs it, and may pass.
+func (q *Queue) noRoom(s jetstream.StreamConfig, err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeStorageExceeded {
+		return fmt.Errorf("%w: %w", ErrFull, q.storageAdvice(s, err))
+	}
+	return err
+}
+
 // storageAdvice says what to do about an error that the server words for its own operators.
 func (q *Queue) storageAdvice(s jetstream.StreamConfig, err error) error {
 	var api jetstream.JetStreamError
