@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/sheafml/sheaf/job/proto/inferencepb"
-	"github.com/sheafml/sheaf/job/proto/sheafpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/sheafml/sheaf/job/proto/inferencepb"
+	"github.com/sheafml/sheaf/job/proto/sheafpb"
 )
 
 // prepare writes every request beforehand.

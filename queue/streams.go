@@ -165,11 +165,15 @@ const attemptTime = 2 * time.Second
 // noRoom is storageAdvice for a stream that is made when it is first needed: that there is no room for it is for whoever
 // needs it, and may pass.
 func (q *Queue) noRoom(s jetstream.StreamConfig, err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeStorageExceeded {
-		return fmt.Errorf("%w: %w", ErrFull, q.storageAdvice(s, err))
+	advised := q.storageAdvice(s, err)
+	var api jetstream.JetStreamError
+	if err == nil || !errors.As(err, &api) || api.APIError() == nil {
+		return advised
 	}
-	return err
+	if code := api.APIError().ErrorCode; code == codeStorageExceeded || code == codeInsufficient {
+		return fmt.Errorf("%w: %w", ErrFull, advised)
+	}
+	return advised
 }
 
 // storageAdvice says what to do about an error that the server words for its own operators.

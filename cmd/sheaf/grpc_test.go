@@ -142,7 +142,7 @@ func TestGRPCServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.workers[0].cmd.Process.Signal(syscall.SIGCONT) //nolint:errcheck // it is killed at the end
-	eventually(t, func() error { // a signal is on its way for a moment
+	eventually(t, func() error {                           // a signal is on its way for a moment
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.workers[0].cmd.Process.Pid))
 		if err == nil && !strings.Contains(string(stat), ") T ") {
 			return fmt.Errorf("the worker goes on: %s", stat)
