@@ -159,7 +159,8 @@ func newRigAt(t *testing.T, url string, change func(*batch.Config)) *rig {
 	r := &rig{t: t, url: url, store: store, models: model.NewCatalog(), cfg: batch.DefaultConfig(), gate: newGate()}
 	r.cfg.StoreBytes = 256 << 20 // many servers run on one disk
 	r.models.Put(sum())
-	r.cfg.CommitEvery, r.cfg.Lease, r.cfg.Flight = 20*time.Millisecond, time.Second, 4
+	r.cfg.CommitEvery, r.cfg.Lease, r.cfg.Flight = 20*time.Millisecond, 4*time.Second, 4
+	r.cfg.MaxStarts = 1000 // on a machine that is busy leases lapse
 	if change != nil {
 		change(&r.cfg)
 	}
