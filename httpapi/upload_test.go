@@ -299,7 +299,7 @@ func TestFilesThatNobodyReads(t *testing.T) {
 
 // A slow upload, and a stream of results in which nothing happens, outlast the server's timeouts over HTTP/2 too.
 func TestBatchesOutlastTheServersTimeouts(t *testing.T) {
-	const limit = 200 * time.Millisecond
+	const limit = 800 * time.Millisecond
 	r := newIdleBatchRig(t, nil, func(c *config, _ *deps) { c.BodyTimeout = limit })
 	r.begin()
 	server := httptest.NewUnstartedServer(r.api.Handler())
