@@ -82,17 +82,17 @@ func (c *Checkpoint) Save(path string) error {
 
 // replaceFile writes a file beside the one of that name, and has it take its place.
 func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	// The name is always the same, so that what a kill leaves is written over by the next one.
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644) //nolint:gosec // others may read how far it is
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // it has another name by then, or is of no use
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return MoveFile(f.Name(), path)
+	return MoveFile(next, path)
 }
 
 // MoveFile renames a file within its directory, and syncs that.
