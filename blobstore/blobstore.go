@@ -206,9 +206,10 @@ func ignore(error) error { return nil }
 
 // stamp tells versions of an object apart.
 type stamp struct {
-	size int64
-	etag string
-	at   time.Time
+	size       int64
+	etag       string
+	at         time.Time
+	generation int64 // of Google Cloud Storage, 0 elsewhere
 }
 
 func (s stamp) String() string {

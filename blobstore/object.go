@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"cloud.google.com/go/storage"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -38,7 +39,10 @@ func Open(ctx context.Context, text string) (*Object, error) {
 	if err != nil {
 		return nil, errors.Join(l.fault(ctx, "read", err), ignore(b.Close()))
 	}
-	o := &Object{l: l, bucket: b, is: stamp{a.Size, a.ETag, a.ModTime}}
+	o := &Object{l: l, bucket: b, is: stamp{size: a.Size, etag: a.ETag, at: a.ModTime}}
+	if gcs := (storage.ObjectAttrs{}); a.As(&gcs) {
+		o.is.generation = gcs.Generation
+	}
 	o.ctx, o.stop = context.WithCancel(ctx)
 	o.blocks.init(o)
 	return o, nil
@@ -71,8 +75,12 @@ func (o *Object) ReaderAt() io.ReaderAt { return o }
 // part opens a range of the object, and makes sure that it is still the same.
 func (o *Object) part(offset, length int64) (*blob.Reader, error) {
 	r, err := o.bucket.NewRangeReader(o.ctx, o.l.key, offset, length, &blob.ReaderOptions{BeforeRead: o.sameVersion})
-	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+	switch gcerrors.Code(err) {
+	case gcerrors.FailedPrecondition:
 		err = ErrChanged
+	case gcerrors.NotFound: // that generation, or any: it was there when it was opened
+		err = ErrChanged
+	default:
 	}
 	if err != nil {
 		return nil, o.l.fault(o.ctx, "read", err)
@@ -89,6 +97,10 @@ func (o *Object) sameVersion(as func(any) bool) error {
 	var get *s3.GetObjectInput
 	if as(&get) && o.is.etag != "" {
 		get.IfMatch = &o.is.etag
+	}
+	var handle **storage.ObjectHandle
+	if o.is.generation > 0 && as(&handle) {
+		*handle = (*handle).Generation(o.is.generation)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/gzip"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -565,16 +566,39 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A message that is compressed is refused before anything is unpacked.
+// A message in gzip is unpacked, and bounded by its unpacked size.
 func TestCompressedMessages(t *testing.T) {
+	q := digits(1000)
+	size := proto.Size(q)
+	r := newRig(t, func(s *settings) {
+		s.dial = append(s.dial, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
+		s.api.MaxMessageBytes = size
+	})
+	r.work(t, digitsResult)
+	if _, err := r.infer(t, q); err != nil {
+		t.Error(err)
+	}
+	q.Id = strings.Repeat("x", 64<<20) // some 64 KiB on the wire
+	if _, err := r.infer(t, q); statusCode(err) != codes.ResourceExhausted {
+		t.Errorf("a bomb: %v", err)
+	}
+}
+
+// Any other way to compress is refused before anything is unpacked.
+func TestMessagesThatAreCompressedOtherwise(t *testing.T) {
 	r := newRig(t, func(s *settings) {
 		//nolint:staticcheck // a compressor that is registered would be known to the server in this process, too
-		s.dial = append(s.dial, grpc.WithCompressor(grpc.NewGZIPCompressor()))
+		s.dial = append(s.dial, grpc.WithCompressor(other{grpc.NewGZIPCompressor()}))
 	})
 	if _, err := r.infer(t, digits(1)); statusCode(err) != codes.Unimplemented {
 		t.Errorf("%v", err)
 	}
 }
+
+// other is a compressor of a name that nobody knows.
+type other struct{ grpc.Compressor }
+
+func (other) Type() string { return "other" }
 
 // Who does not send the message of a call is not waited for; who has sent it, is.
 func TestSlowMessage(t *testing.T) {

@@ -103,15 +103,17 @@ def test_priority_timeout_and_parameters(client: Any, digit: list[float]) -> Non
     assert got.as_numpy("probabilities").argmax() == 3
 
 
-@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_compressed_requests_are_refused_clearly(client: Any, digit: list[float], algorithm: str) -> None:
-    with pytest.raises(InferenceServerException, match=algorithm) as caught:
-        client.infer("digits", [tensor(np.array([digit], np.float32))], compression_algorithm=algorithm)
+def test_compressed_requests(client: Any, digit: list[float]) -> None:
+    x = tensor(np.array([digit], np.float32))
+    got = client.infer("digits", [x], compression_algorithm="gzip")
+    assert got.as_numpy("probabilities").argmax() == 3
+    with pytest.raises(InferenceServerException, match="deflate") as caught:
+        client.infer("digits", [x], compression_algorithm="deflate")
     assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
 def test_what_is_not_done_in_time(client: Any) -> None:
-    stuck = tensor(np.array([[100, 5]], np.float32))
+    stuck = tensor(np.array([[1000, 5]], np.float32))
     with pytest.raises(InferenceServerException) as caught:
         client.infer("slow", [stuck], timeout=300_000)
     assert caught.value.status() in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE")

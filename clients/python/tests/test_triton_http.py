@@ -120,7 +120,7 @@ def test_priority_timeout_and_parameters(client: Any, digit: list[float]) -> Non
     got = client.infer("digits", [x], priority=2, timeout=20_000_000, parameters={"mine": "yes"},
                        headers={"Idempotency-Key": "triton-http-1"}, query_params={"lane": "bulk"})  # fmt: skip
     assert got.as_numpy("probabilities").argmax() == 3
-    stuck = tensor(np.array([[100, 5]], np.float32))
+    stuck = tensor(np.array([[1000, 5]], np.float32))
     with pytest.raises(InferenceServerException) as caught:
         client.infer("slow", [stuck], timeout=300_000)
     assert caught.value.status() in ("503", "504")
