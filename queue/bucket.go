@@ -109,6 +109,9 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		if err != nil {
 			return err
 		}
+		if b.tree {
+			return b.forget(ctx, key)
+		}
 		return kv.Delete(ctx, b.escape(key))
 	})
 }

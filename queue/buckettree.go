@@ -13,7 +13,7 @@ import (
 )
 
 // TreeBucket is a Bucket whose keys can be listed by what they begin with. Its values are forgotten when they have not
-// been written for age (0: never), which also clears the marks of deleted ones away.
+// been written for age (0: never). A Watch does not tell of those that are deleted.
 //
 // Its keys stand in the server as tokens of a subject; those of a Bucket are one token each, and stay so.
 func (q *Queue) TreeBucket(name string, age time.Duration) *Bucket {
@@ -54,8 +54,10 @@ func (b *Bucket) Keys(ctx context.Context, below string) ([]string, error) {
 	return keys, requestError("list bucket "+b.name, err)
 }
 
+// list asks the stream for its subjects, all at one moment. A watch would miss a key that is written while it begins: of its
+// value only the last is kept.
 func (b *Bucket) list(ctx context.Context, below string) ([]string, error) {
-	kv, err := b.q.js.KeyValue(ctx, b.name)
+	stream, err := b.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,22 +65,34 @@ func (b *Bucket) list(ctx context.Context, below string) ([]string, error) {
 	if below != "" {
 		filter = b.escape(below) + ".>"
 	}
-	lister, err := kv.ListKeysFiltered(ctx, filter)
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(b.subject(filter)))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = lister.Stop() }()
-	var keys []string
-	for {
-		select {
-		case key, ok := <-lister.Keys():
-			if !ok {
-				slices.Sort(keys)
-				return keys, ctx.Err()
-			}
-			keys = append(keys, b.unescape(key))
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	keys := make([]string, 0, len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		keys = append(keys, b.unescape(strings.TrimPrefix(subject, b.subject(""))))
 	}
+	slices.Sort(keys)
+	return keys, nil
 }
+
+// forget deletes a key of a TreeBucket and leaves no mark, which would be listed.
+func (b *Bucket) forget(ctx context.Context, key string) error {
+	stream, err := b.stream(ctx)
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx, jetstream.WithPurgeSubject(b.subject(b.escape(key))))
+}
+
+// stream is what the bucket is made of, as NATS' ADR-8 has it.
+func (b *Bucket) stream(ctx context.Context) (jetstream.Stream, error) {
+	s, err := b.q.js.Stream(ctx, "KV_"+b.name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, jetstream.ErrBucketNotFound
+	}
+	return s, err
+}
+
+func (b *Bucket) subject(token string) string { return "$KV." + b.name + "." + token }

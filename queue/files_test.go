@@ -3,8 +3,10 @@ package queue_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -187,4 +189,42 @@ func TestATreeBucketListsWhatIsBelow(t *testing.T) {
 	if keys, err := b.Keys(t.Context(), "a"); err != nil || len(keys) != 0 {
 		t.Errorf("a deleted key is listed: %v, %v", keys, err)
 	}
+}
+
+// A list has every key, however often their values are written meanwhile.
+func TestATreeBucketListsWhatIsWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := ready(t, nil).TreeBucket("test", time.Hour)
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const keys = 20
+	name := func(i int) string { return fmt.Sprintf("a/%02d", i%keys) }
+	write := func(i int) {
+		if err := b.Put(t.Context(), name(i), fmt.Append(nil, i)); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range keys {
+		write(i)
+	}
+	var writer sync.WaitGroup
+	stop := make(chan struct{})
+	writer.Go(func() {
+		for i := keys; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				write(i)
+			}
+		}
+	})
+	for range 200 {
+		if got, err := b.Keys(t.Context(), "a"); err != nil || len(got) != keys {
+			t.Errorf("%d keys, %v", len(got), err)
+		}
+	}
+	close(stop)
+	writer.Wait()
 }
