@@ -183,7 +183,7 @@ func (f *Files) Bad() bool { return f.faults != nil }
 const (
 	// jobBytes is about how many bytes of input a job has, if nobody says how many rows: JetStream's cost is by the
 	// message, and one that is larger is not cheaper by the row.
-	jobBytes = 128 << 10
+	jobBytes = 256 << 10
 	// mostRows bounds the rows of such a job.
 	mostRows = 1024
 	// rowOverhead is what a row takes in memory besides its data, about.

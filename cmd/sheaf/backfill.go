@@ -81,7 +81,7 @@ Exit code 0: every row has its prediction; 3: all are done and some were bad; 1:
 	fs.StringVar(&s.checkpoint, "checkpoint", "", "`FILE` that says how far it is; default: OUTPUT.checkpoint")
 	fs.BoolVar(&s.overwrite, "overwrite", false, "begin anew, and replace the output if there is one")
 	fs.BoolVar(&s.dryRun, "dry-run", false, "show the first rows as the model will see them and its answers, and write nothing")
-	fs.IntVar(&s.rowsPerJob, "rows-per-job", 0, "rows that one job asks for; 0: as many as 128 KiB hold, 1024 at most")
+	fs.IntVar(&s.rowsPerJob, "rows-per-job", 0, "rows that one job asks for; 0: as many as 256 KiB hold, 1024 at most")
 	fs.IntVar(&s.run.Flight, "flight", 0, "jobs in flight at a time; 0: as many as hold 8192 rows, 16 to 256")
 	fs.Int64Var(&s.run.MaxAhead, "max-ahead-bytes", s.run.MaxAhead, "bytes of rows in hand: in flight, or waiting for one before them")
 	fs.DurationVar(&s.run.CommitEvery, "commit-every", 0, "how often what is written is made last; 0: 2s, for Parquet 30s")
