@@ -23,6 +23,7 @@ FUZZTIME ?= 20s
 VENV := .cache/models-venv
 CLIENT_VENV := .cache/client-venv
 SCHEMATHESIS_VENV := .cache/schemathesis-venv
+BENCH_VENV := .cache/bench-venv
 
 ##@ Use
 .PHONY: help run build
@@ -86,8 +87,8 @@ bench-fair: deps build ## Measure what one tenant notices of another that floods
 bench-overload: deps build ## Offer five times what is sustainable over HTTP, and count what finishes in time
 	@cd bench && go run . overload $(ARGS)
 
-bench-backfill: deps build ## Measure `sheaf backfill` of a million rows beside a bare loop, and compare every row (ARGS="-rows 10000000 -rounds 1")
-	@cd bench && go run . backfill $(ARGS)
+bench-backfill: deps build $(BENCH_VENV)/ready ## Measure `sheaf backfill` of a million rows beside bare loops, and compare every row (ARGS="-rows 10000000 -rounds 1")
+	@cd bench && go run . backfill -python ../$(BENCH_VENV)/bin/python $(ARGS)
 
 bench-backfill-lanes: deps build ## Measure interactive latency of a heavy model beside `sheaf backfill`, and without
 	@cd bench && go run . backfill-lanes $(ARGS)
@@ -181,6 +182,12 @@ $(CLIENT_VENV)/ready: clients/python/requirements.txt | python
 	@echo "making a Python environment in $(CLIENT_VENV)" >&2
 	@python3 -m venv $(CLIENT_VENV)
 	@$(CLIENT_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+$(BENCH_VENV)/ready: bench/requirements.txt | python
+	@echo "making a Python environment in $(BENCH_VENV)" >&2
+	@python3 -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 clients/js/node_modules/.package-lock.json: clients/js/package-lock.json

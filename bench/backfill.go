@@ -25,6 +25,7 @@ type backfillConfig struct {
 	rounds  int
 	formats string
 	batch   int
+	python  string
 }
 
 // backfillSettings are what every verb about the command has.
@@ -48,6 +49,7 @@ func parseBackfill(args []string, stderr io.Writer) (*backfillConfig, error) {
 	fs.BoolVar(&c.ordered, "ordered", true, "run sheaf backfill with --ordered, and look at the order")
 	fs.Float64Var(&c.bad, "bad", 0, "share of bad rows: exactly those must be in the file of errors")
 	fs.IntVar(&c.batch, "batch", bareBatch, "rows of a run of the bare loop")
+	fs.StringVar(&c.python, "python", "", "a Python with pyarrow and onnxruntime: with Parquet, pyloop.py is measured too")
 	fs.Uint64Var(&c.seed, "seed", 1, "of the rows")
 	fs.DurationVar(&c.patience, "patience", 20*time.Minute, "how long a run of either may take")
 	fs.StringVar(&c.moreArgs, "backfill-args", "", "further flags of sheaf backfill, with spaces between")
@@ -94,8 +96,10 @@ func (c *backfillConfig) forms() []rowForm {
 // backfillRound is one round of one format.
 type backfillRound struct {
 	Bare    commandRun         `json:"bare_loop"`
+	Python  *commandRun        `json:"python_loop,omitempty"`
 	Sheaf   commandRun         `json:"sheaf_backfill"`
-	Share   float64            `json:"share"`
+	Share   float64            `json:"share"` // of the bare loop
+	Beside  float64            `json:"share_of_python_loop,omitempty"`
 	CPU     map[string]float64 `json:"cpu_s"`    // of the servers and the worker, while `sheaf backfill` ran
 	Others  float64            `json:"others"`   // CPUs that everything else kept busy meanwhile; -1 where the system does not tell
 	Ran     int64              `json:"rows_run"` // by the worker
@@ -111,6 +115,7 @@ type backfillForm struct {
 	Size   int64           `json:"file_bytes"`
 	Rounds []backfillRound `json:"rounds"`
 	Share  summary         `json:"share"`
+	Beside *summary        `json:"share_of_python_loop,omitempty"`
 }
 
 // backfillReport is what the measurement has shown.
@@ -144,16 +149,27 @@ func runBackfill(ctx context.Context, c *backfillConfig, stderr io.Writer) (*bac
 				}
 				f := r.Forms[k]
 				f.Size, f.Rounds = size, append(f.Rounds, one)
-				say("round %d of %d, %s: bare loop %s rows/s, sheaf backfill %s rows/s (%.2f), peak %d MB", i+1, c.rounds, form.format,
-					thousands(int(float64(c.rows)/one.Bare.Seconds)), thousands(int(float64(c.rows)/one.Sheaf.Seconds)), one.Share, one.Sheaf.Peak>>20)
+				pyloop := ""
+				if one.Python != nil {
+					pyloop = fmt.Sprintf(", Python loop %s (%.2f)", thousands(int(float64(c.rows)/one.Python.Seconds)), one.Beside)
+				}
+				say("round %d of %d, %s: sheaf backfill %s rows/s, bare loop %s (%.2f)%s, peak %d MB", i+1, c.rounds, form.format,
+					thousands(int(float64(c.rows)/one.Sheaf.Seconds)), thousands(int(float64(c.rows)/one.Bare.Seconds)), one.Share, pyloop, one.Sheaf.Peak>>20)
 			}
 		}
 		for _, f := range r.Forms {
-			var shares []float64
+			var shares, beside []float64
 			for i := range f.Rounds {
 				shares = append(shares, f.Rounds[i].Share)
+				if f.Rounds[i].Python != nil {
+					beside = append(beside, f.Rounds[i].Beside)
+				}
 			}
 			f.Share = summarize(shares)
+			if len(beside) > 0 {
+				of := summarize(beside)
+				f.Beside = &of
+			}
 		}
 		return nil
 	})
@@ -168,7 +184,7 @@ type backfillBench struct {
 	library   string
 }
 
-// round makes a file, has both work it off, in turns one or the other first, and compares what they wrote. Each round has
+// round makes a file, has each program work it off, in turns one or another first, and compares what they wrote. Each round has
 // other rows, so that no answer of an earlier one can be taken for its own.
 func (b *backfillBench) round(ctx context.Context, i int, form rowForm) (r backfillRound, size int64, err error) {
 	dir, err := b.lab.subdir(fmt.Sprintf("round-%d-%s", i+1, form.format))
@@ -190,16 +206,22 @@ func (b *backfillBench) round(ctx context.Context, i int, form rowForm) (r backf
 	if err != nil {
 		return r, 0, err
 	}
-	both := []func() error{
+	programs := []func() error{
 		func() (err error) { r.Bare, err = b.bare(ctx, files); return err },
 		func() error { return b.sheaf(ctx, files, &r) },
 	}
-	for k := range both {
-		if err := both[(i+k)%2](); err != nil {
+	if b.python != "" && form.format == formatParquet && b.bad == 0 {
+		programs = append(programs, func() (err error) { r.Python, err = b.pyloop(ctx, files); return err })
+	}
+	for k := range programs {
+		if err := programs[(i+k)%len(programs)](); err != nil {
 			return r, 0, err
 		}
 	}
 	r.Share = r.Bare.Seconds / r.Sheaf.Seconds
+	if r.Python != nil {
+		r.Beside = r.Python.Seconds / r.Sheaf.Seconds
+	}
 	return r, info.Size(), b.compare(ctx, files, rows, &r)
 }
 
@@ -211,6 +233,15 @@ func (b *backfillBench) compare(ctx context.Context, files backfillFiles, rows *
 	}
 	if r.Sampled, err = sampleAnswers(ctx, b.predictor, rows, want); err != nil {
 		return err
+	}
+	if r.Python != nil {
+		got, err := readAnswers(files.pyloop, files.form, b.rows, true)
+		if err != nil {
+			return err
+		}
+		if err := compareAnswers(got, want).failure(files.pyloop); err != nil {
+			return err
+		}
 	}
 	got, err := readAnswers(files.output, files.form, b.rows, b.ordered)
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 
 // backfillFiles are those of one file of rows and what is made of it.
 type backfillFiles struct {
-	dir                 string
-	form                rowForm
-	input, bare, output string
+	dir                         string
+	form                        rowForm
+	input, bare, pyloop, output string
 }
 
 func filesIn(dir string, form rowForm) backfillFiles {
 	at := func(name string) string { return filepath.Join(dir, name+"."+form.format) }
-	return backfillFiles{dir: dir, form: form, input: at("rows"), bare: at("bare"), output: at("out")}
+	return backfillFiles{dir: dir, form: form, input: at("rows"), bare: at("bare"), pyloop: at("pyloop"), output: at("out")}
 }
 
 // errorsOf is where the command puts the bad rows of an output.
@@ -70,6 +70,25 @@ func (b *backfillBench) bare(ctx context.Context, files backfillFiles) (commandR
 		return r, err
 	}
 	return r, r.expect("the bare loop", exitOK)
+}
+
+// pyloop runs the loop in Python.
+func (b *backfillBench) pyloop(ctx context.Context, files backfillFiles) (*commandRun, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
+	defer cancel()
+	program, err := filepath.Abs("pyloop.py")
+	if err != nil {
+		return nil, err
+	}
+	python, err := filepath.Abs(b.python)
+	if err != nil {
+		return nil, err
+	}
+	r, err := runCommand(ctx, "pyloop", files.dir, python, program, filepath.Join(b.lab.modelsDir(), modelName, "1", "model.onnx"), files.input, files.pyloop)
+	if err != nil {
+		return nil, err
+	}
+	return &r, r.expect("the loop in Python", exitOK)
 }
 
 // exitBadRows is the status of `sheaf` that says that everything is done and that there were bad rows.
