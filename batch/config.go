@@ -35,6 +35,8 @@ type Config struct {
 	Window, MaxWindow time.Duration
 	// Retention is how long files are kept, and a batch with its outputs after its end.
 	Retention time.Duration
+	// KeyAge is how long an Idempotency-Key counts. After that it makes another batch.
+	KeyAge time.Duration
 	// SweepEvery is how often what is over is deleted.
 	SweepEvery time.Duration
 
@@ -53,7 +55,7 @@ func DefaultConfig() Config {
 		Runners: 1, Flight: 64, CommitEvery: 2 * time.Second, Lease: 30 * time.Second,
 		MaxFileBytes: 512 << 20, MaxLines: 1_000_000, MaxLineBytes: 8 << 20,
 		MaxFilesPerTenant: 1000, MaxBatchesPerTenant: 100, MaxBatches: 10_000, StoreBytes: 2 << 30,
-		Window: 24 * time.Hour, MaxWindow: 7 * 24 * time.Hour, Retention: 7 * 24 * time.Hour, SweepEvery: 10 * time.Minute,
+		Window: 24 * time.Hour, MaxWindow: 7 * 24 * time.Hour, Retention: 7 * 24 * time.Hour, KeyAge: 24 * time.Hour, SweepEvery: 10 * time.Minute,
 		Slice: time.Minute, MaxStarts: 10,
 	}
 }
@@ -96,7 +98,7 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		name string
 		d    time.Duration
-	}{{"CommitEvery", c.CommitEvery}, {"Window", c.Window}, {"MaxWindow", c.MaxWindow}, {"Retention", c.Retention}, {"SweepEvery", c.SweepEvery}, {"Slice", c.Slice}} {
+	}{{"CommitEvery", c.CommitEvery}, {"Window", c.Window}, {"MaxWindow", c.MaxWindow}, {"Retention", c.Retention}, {"KeyAge", c.KeyAge}, {"SweepEvery", c.SweepEvery}, {"Slice", c.Slice}} {
 		if d.d <= 0 {
 			bad("%s is %v: it must be positive", d.name, d.d)
 		}

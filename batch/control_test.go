@@ -277,7 +277,7 @@ func TestWebhooks(t *testing.T) {
 	sending.Go(func() { sender.Run(ctx) })
 	defer sending.Wait()
 	defer cancel()
-	if _, err := p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: p.upload(t, "x"), Webhook: "ftp://example.com"}); err == nil {
+	if _, err := p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: p.upload(t, "x"), Webhook: "ftp://example.com"}, batch.Once{}); err == nil {
 		t.Error("a URL that cannot be called is taken")
 	}
 	good := p.submit(t, requests(20, nil), func(s *batch.Spec) { s.Webhook = receiver.URL + "/hook" })
@@ -357,7 +357,7 @@ func TestInputsAndOutputsByURL(t *testing.T) {
 	at := &places{files: map[string]string{"mem://in": requests(50, spoil)}}
 	p := newRig(t, nil).start(func(_ *batch.Config, d *batch.Deps) { d.Inputs, d.Outputs = at, at })
 	create := func(in, out string) (batch.Batch, error) {
-		return p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputURL: in, OutputURL: out, ErrorURL: out + "-errors"})
+		return p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputURL: in, OutputURL: out, ErrorURL: out + "-errors"}, batch.Once{})
 	}
 	if _, err := create("mem://in", "file:///etc/passwd"); err == nil {
 		t.Error("an output where none may be")
@@ -389,11 +389,11 @@ func TestUnfinishedBatchesAreBounded(t *testing.T) {
 	file := p.upload(t, requests(1, nil))
 	spec := batch.Spec{Endpoint: endpoint, InputFile: file}
 	for range 2 {
-		if _, err := p.Create(t.Context(), tenant, spec); err != nil {
+		if _, err := p.Create(t.Context(), tenant, spec, batch.Once{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Create(t.Context(), tenant, spec); !errors.Is(err, queue.ErrTenantFull) {
+	if _, err := p.Create(t.Context(), tenant, spec, batch.Once{}); !errors.Is(err, queue.ErrTenantFull) {
 		t.Errorf("the tenant's third: %v", err)
 	}
 	if list, _, err := p.List(t.Context(), tenant, "", 10); err != nil || len(list) != 2 {

@@ -80,7 +80,7 @@ func TestAServerThatIsKilledWhenItHasAccepted(t *testing.T) {
 	for _, at := range []failpoint.Point{failpoint.BatchAccepted, failpoint.BatchRecorded} {
 		server, dead := r.startKilled(at, 1)
 		file := server.upload(t, requests(20, nil))
-		_, _ = server.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: file}) // whoever asked has had no answer
+		_, _ = server.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: file}, batch.Once{}) // whoever asked has had no answer
 		<-dead
 		p := r.start(nil)
 		var list []batch.Batch

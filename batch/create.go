@@ -29,14 +29,50 @@ const (
 	partBytes   = 256 << 10
 )
 
-// Create makes a batch. When it returns the batch is accepted, and will come to an end whatever dies.
-func (s *Service) Create(ctx context.Context, tenant string, spec Spec) (Batch, error) {
-	window, err := s.check(&spec)
+// Create makes a batch. When it returns the batch is accepted, and will come to an end whatever dies. With a key that made
+// one already it returns that one, or ErrKeyReused.
+func (s *Service) Create(ctx context.Context, tenant string, spec Spec, once Once) (Batch, error) {
+	if err := s.prepare(ctx); err != nil {
+		return Batch{}, err
+	}
+	id := ""
+	if once.Key != "" {
+		c, _, err := s.claims.get(ctx, tenant, once.Key)
+		if err != nil {
+			return Batch{}, err
+		}
+		if c != nil {
+			if b, ok, err := s.made(ctx, tenant, c, &once); ok || err != nil {
+				return b, err
+			}
+			id = c.Batch
+		}
+	}
+	o, err := s.order(ctx, tenant, spec)
 	if err != nil {
 		return Batch{}, err
 	}
-	if err := s.prepare(ctx); err != nil {
-		return Batch{}, err
+	if id != "" {
+		o.ID = id
+	} else if once.Key != "" {
+		c, err := s.claims.take(ctx, tenant, &once, o.ID)
+		if err != nil {
+			return Batch{}, err
+		}
+		if b, ok, err := s.made(ctx, tenant, c, &once); ok || err != nil {
+			return b, err
+		}
+		o.ID = c.Batch
+	}
+	s.deps.Reach.Reach(failpoint.BatchClaimed)
+	return s.accept(ctx, o)
+}
+
+// order is the batch that a spec asks for.
+func (s *Service) order(ctx context.Context, tenant string, spec Spec) (*order, error) {
+	window, err := s.check(&spec)
+	if err != nil {
+		return nil, err
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	o := order{
@@ -49,18 +85,18 @@ func (s *Service) Create(ctx context.Context, tenant string, spec Spec) (Batch, 
 	if spec.InputFile != "" {
 		err := s.keepFile(ctx, tenant, spec.InputFile, o.Deadline.Add(s.cfg.Retention))
 		if errors.Is(err, job.ErrNotFound) {
-			return Batch{}, job.Invalidf("input_file_id", "no such file: upload it first")
+			return nil, job.Invalidf("input_file_id", "no such file: upload it first")
 		}
 		if err != nil {
-			return Batch{}, err
+			return nil, err
 		}
 	}
 	u, err := job.NewID()
 	if err != nil {
-		return Batch{}, err
+		return nil, err
 	}
 	o.ID = idOf(u)
-	return s.accept(ctx, &o)
+	return &o, nil
 }
 
 // accept publishes the batch, and then makes its record. Whoever takes it up makes a record that is missing.
@@ -79,6 +115,9 @@ func (s *Service) accept(ctx context.Context, o *order) (Batch, error) {
 		return r.view(s.cfg.Retention), nil
 	}
 	s.deps.Reach.Reach(failpoint.BatchRecorded)
+	if known, _, err := s.records.get(ctx, o.Tenant, o.ID); err == nil {
+		return known.view(s.cfg.Retention), nil // who asks with a key may have been the second
+	}
 	return r.view(s.cfg.Retention), nil
 }
 

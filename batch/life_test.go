@@ -76,7 +76,7 @@ func TestABatchIsRunToItsEnd(t *testing.T) {
 	if got := p.text(t, file.ID); got != text {
 		t.Errorf("the file came back with %d bytes of %d", len(got), len(text))
 	}
-	made, err := p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: file.ID, Metadata: map[string]string{"k": "v"}, LinesPerJob: 7})
+	made, err := p.Create(t.Context(), tenant, batch.Spec{Endpoint: endpoint, InputFile: file.ID, Metadata: map[string]string{"k": "v"}, LinesPerJob: 7}, batch.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestWhatABatchMayNotSay(t *testing.T) {
 	} {
 		spec := good()
 		change(&spec)
-		_, err := p.Create(t.Context(), tenant, spec)
+		_, err := p.Create(t.Context(), tenant, spec, batch.Once{})
 		var refused *job.Error
 		if !errors.As(err, &refused) || refused.Field != field {
 			t.Errorf("%s: %v", field, err)
@@ -214,7 +214,7 @@ func TestWhatABatchMayNotSay(t *testing.T) {
 	}
 	spec := good()
 	spec.InputFile = strings.Replace(file, "file-0", "file-1", 1)
-	if _, err := p.Create(t.Context(), tenant, spec); !errors.As(err, new(*job.Error)) {
+	if _, err := p.Create(t.Context(), tenant, spec, batch.Once{}); !errors.As(err, new(*job.Error)) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	_, err := p.PutFile(t.Context(), tenant, "a", batch.PurposeBatch, strings.NewReader(strings.Repeat("x", 100_001)))
@@ -265,7 +265,7 @@ func TestTenantsDoNotSeeEachOther(t *testing.T) {
 	if err != nil || err2 != nil || len(list) != 0 || len(files) != 0 {
 		t.Errorf("%v, %v, %v, %v", list, files, err, err2)
 	}
-	if _, err := p.Create(ctx, "other", batch.Spec{Endpoint: endpoint, InputFile: b.InputFile}); err == nil {
+	if _, err := p.Create(ctx, "other", batch.Spec{Endpoint: endpoint, InputFile: b.InputFile}, batch.Once{}); err == nil {
 		t.Error("another tenant's file is an input")
 	}
 	for _, strange := range []string{"", "batch_", "batch_zz", id + "0", "../" + id, tenant + "/" + id, "file-x"} {

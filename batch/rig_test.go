@@ -315,7 +315,7 @@ func (p *process) submit(t *testing.T, text string, change func(*batch.Spec)) st
 	if change != nil {
 		change(&spec)
 	}
-	b, err := p.Create(t.Context(), tenant, spec)
+	b, err := p.Create(t.Context(), tenant, spec, batch.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,6 +83,7 @@ type Service struct {
 	metrics *metrics
 
 	records records
+	claims  claims
 	entries *queue.Bucket // of uploaded files
 	objects *queue.Files
 
@@ -111,6 +112,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return &Service{
 		cfg: cfg, deps: deps, log: deps.Logger, metrics: m,
 		records: records{deps.Queue.TreeBucket("batches", cfg.backstop())},
+		claims:  claims{deps.Queue.TreeBucket("batch-keys", cfg.backstop()), cfg.KeyAge},
 		entries: deps.Queue.TreeBucket("batch-files", cfg.backstop()),
 		objects: deps.Queue.Files("files"),
 	}, nil
@@ -127,6 +129,7 @@ func (s *Service) prepare(ctx context.Context) error {
 	for _, ensure := range []func() error{
 		func() error { return q.EnsureBatches(ctx, s.cfg.limits()) },
 		func() error { return s.records.bucket.Ensure(ctx) },
+		func() error { return s.claims.bucket.Ensure(ctx) },
 		func() error { return s.entries.Ensure(ctx) },
 		func() error {
 			return s.objects.Ensure(ctx, queue.FilesLimits{MaxBytes: s.cfg.StoreBytes, MaxAge: s.cfg.backstop()})

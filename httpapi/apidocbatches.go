@@ -290,18 +290,19 @@ func (d *apiDoc) createBatch(upload []job.Code) operation {
 	made.Links = batchLinks()
 	return operation{
 		id: "createBatch", tag: tagBatches,
-		text: "It is accepted when it is answered, and comes to an end whatever happens to the server. A line that is bad fails alone.",
-		params: []*huma.Param{
+		text: "It is accepted when it is answered, and comes to an end whatever happens to the server. A line that is bad fails alone. " +
+			"With an Idempotency-Key it is safe to send it again: the answer is the batch that there is.",
+		params: append(parameters("header-"+headerKey),
 			query("endpoint", "The route that each line is a request of.", text()), query("model", "Instead of endpoint.", text()),
 			query("model_version", "The version.", text()), query("completion_window", "The time that it has.", text()),
 			query("webhook", "Who is told of the end.", text()), query("output_url", "Where the answers go.", text()), query("error_url", "Where the errors go.", text()),
 			query("max_rate", "Lines a second.", &huma.Schema{Type: huma.TypeNumber, Minimum: &none}), windows,
 			query("lines_per_job", "Lines of a job.", &huma.Schema{Type: huma.TypeInteger, Minimum: &none}),
 			query("plain", "Lines are bodies.", yes()), query("ordered", "In the order of the lines.", yes()),
-		},
+		),
 		body:     body,
 		answers:  replies{http.StatusOK: made},
-		problems: append(upload, job.CodeUnknownModel, codeUnknownFile, gateway.CodeRateLimited),
+		problems: append(upload, job.CodeUnknownModel, codeUnknownFile, gateway.CodeRateLimited, gateway.CodeKeyReused),
 	}
 }
 

@@ -95,7 +95,7 @@ func (d *apiDoc) parameters() map[string]*huma.Param {
 		&huma.Schema{Type: huma.TypeString, Pattern: `^(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)$`}, "20s")
 	add("header", "Prefer", "RFC 7240. wait=N is how many seconds to wait for the result, respond-async is not to wait. What else it says is ignored.",
 		&huma.Schema{Type: huma.TypeString}, "wait=5")
-	add("header", headerKey, "Makes a repeated submit the same job: a key that was used before, with the same request, answers with the job that there is; with another request 422 `/problems/key-reused`. 1 to 255 printable ASCII characters.",
+	add("header", headerKey, "Makes a repeated submit the same job, or batch: a key that was used before, with the same request, answers with the one that there is; with another request 422 `/problems/key-reused`. 1 to 255 printable ASCII characters.",
 		&huma.Schema{Type: huma.TypeString, MinLength: &one, MaxLength: &most, Pattern: `^[ -~]+$`}, "order-4711")
 	add("header", job.HeaderDeadline, "When the result is of no more use: RFC 3339, or milliseconds since the Unix epoch. A job that is not finished by then ends as `expired`.",
 		&huma.Schema{Type: huma.TypeString}, "2031-01-02T15:04:05Z")

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -28,7 +29,7 @@ type Batches interface {
 	OpenFile(ctx context.Context, tenant, id string) (io.ReadCloser, batch.File, error)
 	DeleteFile(ctx context.Context, tenant, id string) error
 
-	Create(ctx context.Context, tenant string, spec batch.Spec) (batch.Batch, error)
+	Create(ctx context.Context, tenant string, spec batch.Spec, once batch.Once) (batch.Batch, error)
 	Get(ctx context.Context, tenant, id string) (batch.Batch, error)
 	List(ctx context.Context, tenant, after string, limit int) (batches []batch.Batch, more bool, err error)
 	Cancel(ctx context.Context, tenant, id string) (batch.Batch, error)
@@ -90,10 +91,25 @@ func (a *API) createBatch(w *response, r *http.Request) error {
 	if err := decodeSpec(body, &spec); err != nil {
 		return err
 	}
+	once, err := onceOf(r, &spec)
+	if err != nil {
+		return err
+	}
 	if err := a.mayBatch(w, r, &spec); err != nil {
 		return err
 	}
-	return a.accept(w, r, &spec)
+	_, err = a.accept(w, r, &spec, once)
+	return err
+}
+
+// onceOf reads the Idempotency-Key of a batch, and what is asked under it.
+func onceOf(r *http.Request, spec *batch.Spec) (once batch.Once, err error) {
+	if once.Key, err = parseKey(r.Header.Values(headerKey)); once.Key == "" {
+		return once, err
+	}
+	asked, err := json.Marshal(spec)
+	once.Asked = sha256.Sum256(asked)
+	return once, err
 }
 
 // decodeSpec reads what a batch is to do. null is what is not there: some clients send it.
@@ -133,19 +149,19 @@ func (a *API) mayBatch(w *response, r *http.Request, spec *batch.Spec) error {
 	return err
 }
 
-// accept makes the batch.
-func (a *API) accept(w *response, r *http.Request, spec *batch.Spec) error {
+// accept makes the batch, or finds the one that its key has made, and answers with it.
+func (a *API) accept(w *response, r *http.Request, spec *batch.Spec, once batch.Once) (batch.Batch, error) {
 	ctx, cancel := a.adminTime(r.Context())
 	defer cancel()
-	b, err := a.deps.Batches.Create(ctx, a.tenant(r), *spec)
+	b, err := a.deps.Batches.Create(ctx, a.tenant(r), *spec, once)
 	if errors.Is(err, queue.ErrTenantFull) {
-		return &gateway.Problem{Code: codeTooManyBatches, Busy: true, After: batchesAfter, Cause: err, Detail: "as many of your batches as allowed are not finished; try again when one is, or cancel one"}
+		return b, &gateway.Problem{Code: codeTooManyBatches, Busy: true, After: batchesAfter, Cause: err, Detail: "as many of your batches as allowed are not finished; try again when one is, or cancel one"}
 	}
 	if err != nil {
-		return batchError(err, codeUnknownFile)
+		return b, batchError(err, codeUnknownFile)
 	}
 	w.Header().Set("Location", "/v1/batches/"+b.ID)
-	return marshal(w, http.StatusOK, b)
+	return b, marshal(w, http.StatusOK, b)
 }
 
 // batchesAfter is when it makes sense to look whether there is room for another batch or file.
@@ -165,6 +181,8 @@ func batchError(err error, unknown job.Code) error {
 		p.Code, p.Detail = codeBatchFinished, "it is too late for that: the batch is finished"
 	case errors.Is(err, batch.ErrInUse):
 		p.Code, p.Detail = codeFileInUse, "a batch that is not finished reads the file; cancel it first"
+	case errors.Is(err, batch.ErrKeyReused):
+		p.Code, p.Field, p.Detail = gateway.CodeKeyReused, headerKey, "this key was used for another batch; take a new key for each"
 	case errors.Is(err, queue.ErrFull):
 		p.Code, p.Busy, p.After, p.Detail = gateway.CodeFull, true, batchesAfter, "the server has no room for more files or batches now; try again later"
 	default:

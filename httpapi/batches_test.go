@@ -96,6 +96,31 @@ func TestBatchOfLinesInTheBody(t *testing.T) {
 	}
 }
 
+// Making a batch can be repeated under a key, with the lines in the body too; then the lines that came again are not kept.
+func TestABatchIsMadeOnceUnderItsKey(t *testing.T) {
+	r := newBatchRig(t)
+	file := r.upload(t, oneRow)
+	for _, tc := range []struct{ path, body, other, media string }{
+		{"/v1/batches", `{"model":"digits","input_file_id":"` + file + `"}`, `{"model":"digits","plain":true,"input_file_id":"` + file + `"}`, "application/json"},
+		{"/v1/batches?model=digits&plain=true", "[1,2,3,4]\n", "[4,3,2,1]\n", "application/x-ndjson"},
+	} {
+		header := []string{"Content-Type", tc.media, "Idempotency-Key", tc.media}
+		first, again := r.do(t, "POST", tc.path, tc.body, header...), r.do(t, "POST", tc.path, tc.body, header...)
+		if first.status != 200 || again.status != 200 || first.str("id") == "" || first.str("id") != again.str("id") {
+			t.Errorf("%s and %s", first.body, again.body)
+		}
+		r.do(t, "POST", tc.path, tc.other, header...).problem(t, 422, "key-reused")
+		r.ended(t, first.str("id"))
+	}
+	r.do(t, "POST", "/v1/batches", `{"model":"digits"}`, "Idempotency-Key", strings.Repeat("k", 256)).problem(t, 400, "malformed")
+	if a := r.do(t, "GET", "/v1/batches", ""); strings.Count(a.body, `"object":"batch"`) != 2 {
+		t.Errorf("the batches are %s", a.body)
+	}
+	if a := r.do(t, "GET", "/v1/files", ""); strings.Count(a.body, `"object":"file"`) != 2 {
+		t.Errorf("the files are %s", a.body)
+	}
+}
+
 func TestWhatABatchIsNot(t *testing.T) {
 	r := newIdleBatchRig(t, nil, nil)
 	file := r.upload(t, oneRow)

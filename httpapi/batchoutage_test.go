@@ -35,7 +35,7 @@ func (f failing) OpenFile(context.Context, string, string) (io.ReadCloser, batch
 	return nil, batch.File{}, f.err
 }
 func (f failing) DeleteFile(context.Context, string, string) error { return f.err }
-func (f failing) Create(context.Context, string, batch.Spec) (batch.Batch, error) {
+func (f failing) Create(context.Context, string, batch.Spec, batch.Once) (batch.Batch, error) {
 	return batch.Batch{}, f.err
 }
 

@@ -198,7 +198,7 @@ func (noBatches) OpenFile(context.Context, string, string) (io.ReadCloser, batch
 }
 func (noBatches) DeleteFile(context.Context, string, string) error { return job.ErrNotFound }
 
-func (noBatches) Create(context.Context, string, batch.Spec) (batch.Batch, error) {
+func (noBatches) Create(context.Context, string, batch.Spec, batch.Once) (batch.Batch, error) {
 	return batch.Batch{}, job.Invalidf("input_file_id", "there is none")
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/sheafml/sheaf/gateway"
 	"github.com/sheafml/sheaf/job"
 	"github.com/sheafml/sheaf/model"
+	"github.com/sheafml/sheaf/queue"
 )
 
 // upload is a body that brings a file. It is passed on as it comes, and never held; its client has time as long as
@@ -209,22 +211,29 @@ func (a *API) createFromLines(w *response, r *http.Request) error {
 	if err := a.mayBatch(w, r, &spec); err != nil {
 		return err
 	}
+	once, err := onceOf(r, &spec)
+	if err != nil {
+		return err
+	}
 	u, leave, err := a.upload(w, r)
 	if err != nil {
 		return err
 	}
 	defer leave()
 	tenant := a.tenant(r)
-	f, err := a.putFile(r.Context(), tenant, "requests.jsonl", u)
+	asked := sha256.New()
+	asked.Write(once.Asked[:])
+	f, err := a.putFile(r.Context(), tenant, "requests.jsonl", io.TeeReader(u, asked))
 	if err := u.end(err); err != nil {
 		return err
 	}
-	spec.InputFile = f.ID
-	if err := a.accept(w, r, &spec); err != nil {
+	spec.InputFile, once.Asked = f.ID, [sha256.Size]byte(asked.Sum(nil))
+	b, err := a.accept(w, r, &spec, once)
+	// None was made, or its key had made one already. What is not answered may have been made.
+	if b.InputFile != f.ID && !errors.Is(err, queue.ErrUnavailable) {
 		a.dropFile(r.Context(), tenant, f.ID)
-		return err
 	}
-	return nil
+	return err
 }
 
 // specOf reads what a batch is to do from a query.

@@ -33,12 +33,13 @@ func batchFlags(cmd *cobra.Command) *batchSettings {
 	fs.Int64Var(&s.StoreBytes, "batch-store-bytes", s.StoreBytes, "bytes that NATS reserves for the files and results of all batches; -1: no limit")
 	fs.DurationVar(&s.Window, "batch-window", s.Window, "the completion window of a batch that names none")
 	fs.DurationVar(&s.MaxWindow, "batch-max-window", s.MaxWindow, "the longest completion window that a batch may name")
+	fs.DurationVar(&s.KeyAge, "batch-key-age", s.KeyAge, "how long an Idempotency-Key gives the batch that it has made")
 	fs.DurationVar(&s.Retention, "batch-retention", s.Retention, "how long files are kept, and batches with their results after their end")
 	fs.DurationVar(&s.Lease, "batch-lease", s.Lease, "a dead process's batches are taken over by another after this")
 	fs.DurationVar(&s.Slice, "batch-slice", s.Slice, "how long one batch is worked on while others have not been begun")
 	fs.StringSliceVar(&s.places.allow.Prefixes, "batch-urls", nil, "`LIST` of what the URLs may begin with that batches name, such as s3://lake/in/?region=eu-1; none unless given")
 	asSettings(fs, "batch-urls", "batch-runners", "batch-flight", "batch-max-bytes", "batch-max-lines", "batch-max-per-tenant", "batch-max-files", "batch-store-bytes",
-		"batch-window", "batch-max-window", "batch-retention", "batch-lease", "batch-slice")
+		"batch-window", "batch-max-window", "batch-retention", "batch-key-age", "batch-lease", "batch-slice")
 	return s
 }
 
@@ -82,6 +83,7 @@ func batchByFlag(err error) error {
 		"MaxWindow", "--batch-max-window",
 		"Window", "--batch-window",
 		"Retention", "--batch-retention",
+		"KeyAge", "--batch-key-age",
 		"Lease", "--batch-lease",
 		"Slice", "--batch-slice",
 	)

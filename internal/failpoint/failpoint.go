@@ -35,6 +35,7 @@ const (
 
 // The steps of a batch, in the order of its life. Package batch has them as a table.
 const (
+	BatchClaimed   Point = "b0-claimed"   // its Idempotency-Key, if it has one, names the batch that will be
 	BatchAccepted  Point = "b1-accepted"  // JetStream has acknowledged the batch's message
 	BatchRecorded  Point = "b2-recorded"  // its record is there
 	BatchValidated Point = "b3-validated" // its input has been read once, and the record says so
@@ -44,11 +45,6 @@ const (
 	BatchTold      Point = "b7-told"      // its webhook is queued
 	BatchSettled   Point = "b8-settled"   // its message is removed
 )
-
-// BatchPoints lists the steps of a batch.
-func BatchPoints() []Point {
-	return []Point{BatchAccepted, BatchRecorded, BatchValidated, BatchStored, BatchCommitted, BatchEnded, BatchTold, BatchSettled}
-}
 
 // Points lists every step of jobs.
 func Points() []Point {
