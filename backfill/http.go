@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sheafml/sheaf/job"
@@ -41,7 +42,8 @@ type overHTTP struct {
 	slack time.Duration
 }
 
-// OverHTTP returns Jobs that wait on the bulk lane behind an HTTP API. Results stay there for their time to live.
+// OverHTTP returns Jobs that wait on the bulk lane behind an HTTP API, asked by the Open Inference Protocol with binary
+// data. Results stay there for their time to live.
 func OverHTTP(cfg HTTPConfig) Jobs {
 	if cfg.Wait <= 0 {
 		cfg.Wait = defaultWait
@@ -54,7 +56,10 @@ func (*overHTTP) Forget(context.Context, []string) {}
 
 // Do implements Jobs.
 func (o *overHTTP) Do(ctx context.Context, key string, inputs []job.Tensor) (job.Result, error) {
-	body := o.body(inputs)
+	body, err := o.body(inputs)
+	if err != nil {
+		return job.Result{}, err
+	}
 	for generation := range generations {
 		result, err := o.do(ctx, keyOf(key, generation), body)
 		if !errors.Is(err, errMoved) {
@@ -64,52 +69,78 @@ func (o *overHTTP) Do(ctx context.Context, key string, inputs []job.Tensor) (job
 	return job.Result{}, fmt.Errorf("job %q was asked %d times, and is gone each time; is the result store losing its records?", key, generations)
 }
 
-func (o *overHTTP) body(inputs []job.Tensor) []byte {
-	b := []byte(`{"inputs":[`)
-	for i := range inputs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = job.AppendTensorJSON(b, &inputs[i])
-	}
-	b = append(b, ']')
-	for i, name := range o.cfg.Outputs {
-		b = append(b, [2]string{`,"outputs":[{"name":`, `,{"name":`}[min(i, 1)]...)
-		b = strconv.AppendQuote(b, name)
-		b = append(b, '}')
-	}
-	if len(o.cfg.Outputs) > 0 {
-		b = append(b, ']')
-	}
-	return append(b, '}')
+// inferRequest is the JSON of an inference request of the Open Inference Protocol; the data of the inputs follows it.
+type inferRequest struct {
+	Inputs     []httpTensor   `json:"inputs"`
+	Outputs    []httpTensor   `json:"outputs,omitempty"`
+	Parameters map[string]any `json:"parameters"`
 }
 
-// do asks one job, and waits out what may pass.
-func (o *overHTTP) do(ctx context.Context, key string, body []byte) (job.Result, error) {
-	id := ""
+// httpTensor is a tensor in the JSON of a request or an answer.
+type httpTensor struct {
+	Name       string            `json:"name"`
+	Datatype   string            `json:"datatype,omitempty"`
+	Shape      []int64           `json:"shape,omitempty"`
+	Parameters *tensorParameters `json:"parameters,omitempty"`
+}
+
+type tensorParameters struct {
+	BinaryDataSize int `json:"binary_data_size"`
+}
+
+// httpBody is a request: JSON and, from header on, the data.
+type httpBody struct {
+	data   []byte
+	header int
+}
+
+func (o *overHTTP) body(inputs []job.Tensor) (httpBody, error) {
+	q := inferRequest{Parameters: map[string]any{"binary_data_output": true}}
+	size := 0
+	for i := range inputs {
+		t := &inputs[i]
+		q.Inputs = append(q.Inputs, httpTensor{Name: t.Name, Datatype: t.Datatype.String(), Shape: t.Shape, Parameters: &tensorParameters{len(t.Data)}})
+		size += len(t.Data)
+	}
+	for _, name := range o.cfg.Outputs {
+		q.Outputs = append(q.Outputs, httpTensor{Name: name})
+	}
+	text, err := json.Marshal(&q)
+	if err != nil {
+		return httpBody{}, fmt.Errorf("encode a request: %w", err)
+	}
+	b := append(make([]byte, 0, len(text)+size), text...)
+	for i := range inputs {
+		b = append(b, inputs[i].Data...)
+	}
+	return httpBody{b, len(text)}, nil
+}
+
+// do asks one job, and waits out what may pass. Asked again under its key, it is the same job.
+func (o *overHTTP) do(ctx context.Context, key string, body httpBody) (job.Result, error) {
 	pause, failing := retryFirst, time.Time{}
 	for {
-		a, err := o.look(ctx, key, body, id)
+		asked := time.Now()
+		result, err := o.look(ctx, key, body)
 		var again *againError
 		switch {
-		case err == nil && a.terminal():
-			if a.Status == job.Expired.String() {
-				return job.Result{}, errMoved
+		case errors.Is(err, errUnfinished):
+			failing = time.Time{}
+			if time.Since(asked) > retryMost {
+				pause = retryFirst
+				continue
 			}
-			return a.result()
-		case err == nil:
-			id, pause, failing = a.ID, retryFirst, time.Time{}
-			continue
+			again = &againError{} // a server that lets nobody wait for long
 		case ctx.Err() != nil:
 			return job.Result{}, ctx.Err()
 		case !errors.As(err, &again):
-			return job.Result{}, err
+			return result, err
 		}
 		now := time.Now()
-		if failing.IsZero() {
+		if failing.IsZero() && again.err != nil {
 			failing = now
 		}
-		if o.cfg.Patience > 0 && now.Sub(failing) > o.cfg.Patience {
+		if o.cfg.Patience > 0 && !failing.IsZero() && now.Sub(failing) > o.cfg.Patience {
 			return job.Result{}, fmt.Errorf("%w for %s: %w", ErrUnavailable, o.cfg.Patience, err)
 		}
 		if err := sleep(ctx, max(pause, min(again.after, retryMost))); err != nil {
@@ -128,87 +159,99 @@ type againError struct {
 func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
 
-// look submits the job, unless it has an id by now, and waits for its end for a while.
-func (o *overHTTP) look(ctx context.Context, key string, body []byte, id string) (*httpJob, error) {
+// errUnfinished says that the job is accepted, and goes on.
+var errUnfinished = errors.New("the job is not finished")
+
+const headerJSONLength = "Inference-Header-Content-Length"
+
+// look asks for the job, and waits for its end for a while.
+func (o *overHTTP) look(ctx context.Context, key string, body httpBody) (job.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Wait+o.slack)
 	defer cancel()
-	var req *http.Request
-	var err error
-	if id == "" {
-		where := o.cfg.Server + "/v1/models/" + url.PathEscape(o.cfg.Model.Name) + "/versions/" + url.PathEscape(o.cfg.Model.Version) + "/jobs?lane=bulk"
-		if req, err = http.NewRequestWithContext(ctx, http.MethodPost, where, bytes.NewReader(body)); err == nil {
-			req.Header.Set("Content-Type", job.ContentTypeJSON)
-			req.Header.Set("Idempotency-Key", key)
-			req.Header.Set("Prefer", "wait="+strconv.Itoa(int(o.cfg.Wait.Seconds())))
-			req.Header.Set(job.HeaderDeadline, time.Now().Add(noDeadline).UTC().Format(time.RFC3339))
-		}
-	} else {
-		req, err = http.NewRequestWithContext(ctx, http.MethodGet, o.cfg.Server+"/v1/jobs/"+url.PathEscape(id)+"?wait="+o.cfg.Wait.String(), nil)
-	}
+	where := o.cfg.Server + "/v2/models/" + url.PathEscape(o.cfg.Model.Name) + "/versions/" + url.PathEscape(o.cfg.Model.Version) + "/infer?lane=bulk"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, where, bytes.NewReader(body.data))
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return job.Result{}, fmt.Errorf("ask the server: %w", err)
 	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set(headerJSONLength, strconv.Itoa(body.header))
+	req.Header.Set("Idempotency-Key", key)
+	req.Header.Set("Prefer", "wait="+strconv.Itoa(max(1, int(o.cfg.Wait.Seconds()))))
+	req.Header.Set(job.HeaderDeadline, time.Now().Add(noDeadline).UTC().Format(time.RFC3339))
 	if o.cfg.Authorize != nil {
 		o.cfg.Authorize(req)
 	}
 	resp, err := o.cfg.Client.Do(req)
 	if err != nil {
-		return nil, &againError{err: err}
+		return job.Result{}, &againError{err: err}
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
-	text, err := io.ReadAll(resp.Body)
+	answer, err := readBody(resp)
 	if err != nil {
-		return nil, &againError{err: fmt.Errorf("read the server's answer: %w", err)}
+		return job.Result{}, &againError{err: fmt.Errorf("read the server's answer: %w", err)}
 	}
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusAccepted {
-		var a httpJob
-		if err := json.Unmarshal(text, &a); err != nil {
-			return nil, fmt.Errorf("the server's answer is not a job: %w", err)
+	if resp.StatusCode != http.StatusOK {
+		return failure(resp, answer)
+	}
+	return outputs(answer, resp.Header.Get(headerJSONLength))
+}
+
+// readBody reads an answer, in one piece where its length is known.
+func readBody(resp *http.Response) ([]byte, error) {
+	const believed = 64 << 20
+	if resp.ContentLength < 0 || resp.ContentLength > believed {
+		return io.ReadAll(resp.Body)
+	}
+	b := make([]byte, resp.ContentLength)
+	_, err := io.ReadFull(resp.Body, b)
+	return b, err
+}
+
+// outputs reads the answer of a job that has succeeded: JSON of so many bytes, and the data.
+func outputs(answer []byte, length string) (job.Result, error) {
+	r := job.Result{State: job.Succeeded}
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n > len(answer) {
+		return r, fmt.Errorf("the server's answer has %d bytes and %s %q: is there another server than Sheaf's?", len(answer), headerJSONLength, length)
+	}
+	var a struct {
+		Version string       `json:"model_version"`
+		Outputs []httpTensor `json:"outputs"`
+	}
+	if err := json.Unmarshal(answer[:n], &a); err != nil {
+		return r, fmt.Errorf("the server's answer is not that of an inference: %w", err)
+	}
+	r.Version = a.Version
+	lim := job.DefaultLimits()
+	lim.MaxBytes, lim.MaxElements = math.MaxInt32, math.MaxInt32 // the server has bounded it
+	data := answer[n:]
+	for i := range a.Outputs {
+		t := &a.Outputs[i]
+		dt, err := job.ParseDatatype(t.Datatype)
+		if err != nil {
+			return r, fmt.Errorf("output %q: %w", t.Name, err)
 		}
-		return &a, nil
+		if t.Parameters == nil || t.Parameters.BinaryDataSize < 0 || t.Parameters.BinaryDataSize > len(data) {
+			return r, fmt.Errorf("output %q: the server's answer has no data of it", t.Name)
+		}
+		size := t.Parameters.BinaryDataSize
+		out := job.Tensor{Name: t.Name, Datatype: dt, Shape: t.Shape, Data: data[:size:size]}
+		if err := out.Check(t.Name, lim); err != nil {
+			return r, fmt.Errorf("the server's answer: %w", err)
+		}
+		r.Outputs, data = append(r.Outputs, out), data[size:]
 	}
-	return nil, refusal(resp, text, id != "")
+	return r, nil
 }
 
-// refusal reads an answer that is not a job.
-func refusal(resp *http.Response, text []byte, submitted bool) error {
-	var p httpProblem
-	if json.Unmarshal(text, &p) != nil || p.Title == "" {
-		p.Title = http.StatusText(resp.StatusCode)
-	}
-	err := fmt.Errorf("the server answered %d: %s", resp.StatusCode, p.text())
-	switch code := resp.StatusCode; {
-	case code == http.StatusNotFound && submitted, p.Type == "/problems/key-reused":
-		return errMoved
-	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= 500 && code != http.StatusNotImplemented:
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		return &againError{err: err, after: time.Duration(seconds) * time.Second}
-	}
-	return err
-}
-
-// httpJob is what is read of a job.
-type httpJob struct {
-	ID       string       `json:"id"`
-	Status   string       `json:"status"`
-	Version  string       `json:"model_version"`
-	Attempts int          `json:"attempts"`
-	Outputs  []httpTensor `json:"outputs"`
-	Error    *httpProblem `json:"error"`
-}
-
-type httpTensor struct {
-	Name     string          `json:"name"`
-	Datatype string          `json:"datatype"`
-	Shape    []int64         `json:"shape"`
-	Data     json.RawMessage `json:"data"`
-}
-
+// httpProblem is what the server says of what went wrong.
 type httpProblem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Field  string `json:"field"`
 	Detail string `json:"detail"`
+	// Status is that of the job, if there is one.
+	Status string `json:"job_status"`
 }
 
 func (p *httpProblem) text() string {
@@ -221,76 +264,34 @@ func (p *httpProblem) text() string {
 	return p.Title + ": " + p.Detail
 }
 
-func (a *httpJob) terminal() bool {
-	return a.Status != job.Queued.String() && a.Status != job.Running.String()
-}
-
-// result is the job as the engine takes it.
-func (a *httpJob) result() (job.Result, error) {
-	r := job.Result{Version: a.Version, Attempts: a.Attempts}
-	for _, s := range []job.State{job.Succeeded, job.Failed, job.Canceled} {
-		if s.String() == a.Status {
-			r.State = s
+// failure reads an answer without outputs: of a job that has failed, of one that goes on, or a refusal.
+func failure(resp *http.Response, answer []byte) (job.Result, error) {
+	var p httpProblem
+	if json.Unmarshal(answer, &p) != nil || p.Title == "" {
+		p = httpProblem{Title: http.StatusText(resp.StatusCode)}
+	}
+	switch p.Status {
+	case job.Queued.String(), job.Running.String():
+		return job.Result{}, errUnfinished
+	case job.Expired.String():
+		return job.Result{}, errMoved
+	case job.Failed.String(), job.Canceled.String():
+		r := job.Result{State: job.Failed, Error: job.Errorf(job.CodeInternal, p.Field, "%s", p.Detail)}
+		if p.Status == job.Canceled.String() {
+			r.State = job.Canceled
 		}
-	}
-	if r.State == job.Unknown {
-		return r, fmt.Errorf("job %s is %q, which this version of sheaf does not know", a.ID, a.Status)
-	}
-	if a.Error != nil {
-		const prefix = "/problems/"
-		code := job.CodeInternal
-		if len(a.Error.Type) > len(prefix) {
-			code = job.Code(a.Error.Type[len(prefix):])
+		if code, ok := strings.CutPrefix(p.Type, "/problems/"); ok && code != "" {
+			r.Error.Code = job.Code(code)
 		}
-		r.Error = job.Errorf(code, a.Error.Field, "%s", a.Error.Detail)
+		return r, nil
 	}
-	for i := range a.Outputs {
-		t, err := a.Outputs[i].tensor()
-		if err != nil {
-			return r, fmt.Errorf("job %s: output %q: %w", a.ID, a.Outputs[i].Name, err)
-		}
-		r.Outputs = append(r.Outputs, t)
+	err := fmt.Errorf("the server answered %d: %s", resp.StatusCode, p.text())
+	switch code := resp.StatusCode; {
+	case p.Type == "/problems/key-reused":
+		return job.Result{}, errMoved
+	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code >= 500 && code != http.StatusNotImplemented:
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		return job.Result{}, &againError{err: err, after: time.Duration(seconds) * time.Second}
 	}
-	return r, nil
-}
-
-func (o *httpTensor) tensor() (job.Tensor, error) {
-	dt, err := job.ParseDatatype(o.Datatype)
-	if err != nil {
-		return job.Tensor{}, err
-	}
-	lim := job.DefaultLimits()
-	lim.MaxBytes, lim.MaxElements = math.MaxInt32, math.MaxInt32 // the server has bounded it
-	if dt.Size() > 0 && bytes.Contains(o.Data, []byte("null")) {
-		return o.withNaN(dt, lim)
-	}
-	_, raw, err := job.ScanArray("data", o.Data, dt, lim)
-	if err != nil {
-		return job.Tensor{}, err
-	}
-	return job.Tensor{Name: o.Name, Datatype: dt, Shape: o.Shape, Data: raw}, nil
-}
-
-// withNaN reads data in which null stands for what JSON has no number for.
-func (o *httpTensor) withNaN(dt job.Datatype, lim job.Limits) (job.Tensor, error) {
-	nan, ok := map[job.Datatype][]byte{
-		job.FP16: {0, 0x7e}, job.BF16: {0xc0, 0x7f}, job.FP32: {0, 0, 0xc0, 0x7f}, job.FP64: {0, 0, 0, 0, 0, 0, 0xf8, 0x7f},
-	}[dt]
-	if !ok {
-		return job.Tensor{}, fmt.Errorf("null is no %s", dt)
-	}
-	var values []*float64
-	if err := json.Unmarshal(o.Data, &values); err != nil {
-		return job.Tensor{}, err
-	}
-	_, raw, err := job.ScanArray("data", bytes.ReplaceAll(o.Data, []byte("null"), []byte("0")), dt, lim)
-	if err != nil {
-		return job.Tensor{}, err
-	}
-	for i, v := range values {
-		if v == nil {
-			copy(raw[i*len(nan):], nan)
-		}
-	}
-	return job.Tensor{Name: o.Name, Datatype: dt, Shape: o.Shape, Data: raw}, nil
+	return job.Result{}, err
 }

@@ -155,15 +155,20 @@ func TestBackfillPipes(t *testing.T) {
 // Killed, interrupted and started again, the command does what is missing, and no row is there twice.
 func TestBackfillGoesOn(t *testing.T) {
 	t.Parallel()
-	for _, format := range []string{"jsonl", "parquet", "csv.zst"} {
-		t.Run(format, func(t *testing.T) {
+	for _, name := range []string{"jsonl", "parquet", "csv.zst", "jsonl through the API"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStack(t, 0, 1)
+			format, over, _ := strings.Cut(name, " ")
+			s := newStack(t, 1, 1)
+			way := []string{"--nats-url", s.nats, "--redis-url", s.redis}
+			if over != "" {
+				way = []string{"--server", s.apis[0]}
+			}
 			dir := t.TempDir()
 			in, out, calm := filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "out."+format), filepath.Join(dir, "calm."+format)
 			answers := rowsFile(t, in, 20_000)
 			args := func(out string, more ...string) []string {
-				return slices.Concat([]string{"backfill", "digits", in, "-o", out, "--id-column", "id", "--ordered", "--nats-url", s.nats, "--redis-url", s.redis, "--rows-per-job", "50"}, more)
+				return slices.Concat([]string{"backfill", "digits", in, "-o", out, "--id-column", "id", "--ordered", "--rows-per-job", "50"}, way, more)
 			}
 			if _, stderr, code := runToEnd(t, "", args(calm)...); code != 0 {
 				t.Fatalf("exit %d: %s", code, stderr)
