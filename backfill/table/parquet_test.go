@@ -2,12 +2,15 @@ package table_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/sheafml/sheaf/backfill/table"
+	"github.com/sheafml/sheaf/job"
 )
 
 // seekable is an Input that is read from anywhere.
@@ -145,6 +149,23 @@ func lines(t testing.TB, src table.Source, at int64, n int) []string {
 	}
 }
 
+// Dates and times are text in other formats, and to a model that is given them the numbers that are stored.
+func TestParquetTimesAreNumbersToAModel(t *testing.T) {
+	src := openParquet(t, onFile(t, "testdata/arrow1.parquet"), 0)
+	p := plan(t, src, takes(x(job.FP64, 3)), table.Want{Inputs: map[string][]string{"x": {"date", "time", "clock"}}})
+	d := read(t, src).Decode(p)
+	if len(d.Bad) > 0 || len(d.Groups) != 1 {
+		t.Fatalf("%+v", d)
+	}
+	var got []float64
+	for b := d.Groups[0].Inputs[0].Data[:6*8]; len(b) > 0; b = b[8:] {
+		got = append(got, math.Float64frombits(binary.LittleEndian.Uint64(b)))
+	}
+	if want := []float64{-31, -10e6, 0, -30, -9e6 + 1, 1800e3}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // TestParquetOfArrow reads files that pyarrow wrote, from each row on: all types, dictionaries that were given up, nulls and
 // empty lists, several row groups, many pages, rows that span pages.
 func TestParquetOfArrow(t *testing.T) {
@@ -198,8 +219,11 @@ text text -1
 none text -1
 category text -1
 decimal number -1
-date integer -1
-time integer -1
+date text -1
+time text -1
+utc text -1
+millis text -1
+clock text -1
 list list -1
 floats list 3
 fixed list 2
@@ -207,6 +231,7 @@ bools list -1
 texts list -1
 nested list -1
 struct integer -1
+nothing object -1
 pair object -1
 map object -1
 `

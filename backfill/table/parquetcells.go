@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/parquet-go/parquet-go/encoding"
 )
@@ -19,7 +20,8 @@ type pqColumn struct {
 	unsigned bool
 	list     bool
 	means    meaning
-	scale    int // of decimals
+	scale    int           // of decimals
+	unit     time.Duration // of times
 
 	maxRep, maxDef      byte
 	listDef, elementDef byte // of lists, see levels

@@ -45,6 +45,10 @@ func pqColumns(spec *Spec) ([]pqOut, error) {
 				if spec.Errors {
 					return nil // what was never read cannot be wrong
 				}
+				if from.empty {
+					out = append(out, pqOut{name: c.Name, node: pqNode(Text), what: pqJSON, from: i, kind: Text})
+					return nil
+				}
 				return fmt.Errorf("column %s is of a nested or unknown type, which is not copied; leave it out of the input", clip(c.Name))
 			}
 			out = append(out, pqOut{name: c.Name, node: pqLike(from.node, from.col), what: pqCopied, from: i})

@@ -10,6 +10,8 @@ import (
 type pqSource struct {
 	node *parquet.Column
 	col  *pqColumn // nil if cells cannot be read
+	// empty says that the column has no type and no values: pandas makes it of None alone.
+	empty bool
 }
 
 // leafElements lists what the file says of its leaves. The library keeps not all of it.
@@ -52,7 +54,11 @@ func newPQColumn(node *parquet.Column, leaves []*format.SchemaElement) (*pqColum
 		c.kind, kind = encoding.ByteArray, Text
 	case parquet.FixedLenByteArray:
 		c.kind, c.width, kind = encoding.FixedLenByteArray, leaf.Type().Length(), Text
-	default: // INT96
+	default: // INT96, or none
+		if logical := leaves[leaf.Index()].LogicalType; node.Leaf() {
+			_, none := logical.Value.(*format.NullType)
+			object.source = pqSource{node: node, empty: none}
+		}
 		return nil, object
 	}
 	if logical := leaf.Type().LogicalType(); logical != nil {
@@ -65,6 +71,21 @@ func newPQColumn(node *parquet.Column, leaves []*format.SchemaElement) (*pqColum
 				return nil, object
 			}
 			c.means, c.scale, kind = decimal10, int(l.Scale), Number
+		case *format.DateType:
+			if c.kind == encoding.Int32 {
+				c.means, kind = date, Text
+			}
+		case *format.TimestampType:
+			if c.kind == encoding.Int64 && l.Unit.Value != nil {
+				c.means, c.unit, kind = local, l.Unit.Value.Duration(), Text
+				if l.IsAdjustedToUTC {
+					c.means = instant
+				}
+			}
+		case *format.TimeType:
+			if c.kind != encoding.Boolean && c.width <= 8 && l.Unit.Value != nil && kind == Integer {
+				c.means, c.unit, kind = clock, l.Unit.Value.Duration(), Text
+			}
 		}
 	}
 	if _, ok := leaves[c.leaf].LogicalType.Value.(*format.Float16Type); ok && c.kind == encoding.FixedLenByteArray && c.width == 2 {
@@ -73,7 +94,7 @@ func newPQColumn(node *parquet.Column, leaves []*format.SchemaElement) (*pqColum
 	if c.list {
 		kind = List
 	}
-	return c, Column{Name: node.Name(), Kind: kind, Length: -1, source: pqSource{node, c}}
+	return c, Column{Name: node.Name(), Kind: kind, Length: -1, source: pqSource{node: node, col: c}}
 }
 
 // levels counts the levels of a column with one leaf. From listDef on there is a list, though it may be empty, and from

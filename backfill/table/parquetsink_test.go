@@ -78,7 +78,7 @@ func TestParquetJoin(t *testing.T) {
 	for _, name := range []string{"testdata/arrow1.parquet", "testdata/arrow2.parquet"} {
 		src := openParquet(t, onFile(t, name), 0)
 		b := read(t, src)
-		columns := slices.DeleteFunc(slices.Clone(src.Columns()), func(c table.Column) bool { return c.Kind == table.Object })
+		columns := slices.DeleteFunc(slices.Clone(src.Columns()), func(c table.Column) bool { return c.Kind == table.Object && c.Name != "nothing" })
 		if src.Columns()[len(columns)].Kind != table.Object {
 			t.Fatal("columns of a nested type are expected at the end")
 		}
@@ -99,6 +99,9 @@ func TestParquetJoin(t *testing.T) {
 		sameLines(t, got, want...)
 		checkNulls(t, rewritten(t, spec, b, answers))
 		for c, column := range columns {
+			if column.Name == "nothing" {
+				column.Kind = table.Text // a column of no type becomes one of text
+			}
 			if now := back.Columns()[c]; now.Name != column.Name || now.Kind != column.Kind {
 				t.Errorf("column %s (%s) has become %s (%s)", column.Name, column.Kind, now.Name, now.Kind)
 			}

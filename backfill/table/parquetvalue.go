@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"strconv"
+	"time"
 
 	"github.com/parquet-go/parquet-go/encoding"
 
@@ -18,7 +19,14 @@ const (
 	itself    meaning = iota
 	decimal10         // an integer, of which scale digits are behind the point
 	half              // a float of 16 bits
+	date              // days since 1970
+	instant           // units since 1970, in UTC
+	local             // the same by some clock on a wall
+	clock             // units since midnight
 )
+
+// moment reports whether values are dates or times: numbers for a model, text in JSON and CSV.
+func (c *pqColumn) moment() bool { return c.means >= date }
 
 // same reports whether a column's values are the elements of a datatype as they are.
 func (c *pqColumn) same(dt job.Datatype) bool {
@@ -112,7 +120,7 @@ func (c *pqColumn) unfit(name string, dt job.Datatype, value []byte) *job.Error 
 // integer reads an integer; false if it is none, or too large.
 func (c *pqColumn) integer(value []byte) (i int64, ok bool) {
 	switch {
-	case c.means != itself:
+	case c.means != itself && !c.moment():
 		return 0, false
 	case c.kind == encoding.Int64:
 		i = int64(binary.LittleEndian.Uint64(value)) //nolint:gosec // the bits are the same
@@ -154,6 +162,8 @@ func (c *pqColumn) appendJSON(dst, value []byte) []byte {
 	switch {
 	case c.texts():
 		return appendString(dst, value)
+	case c.moment():
+		return append(c.appendMoment(append(dst, '"'), value), '"')
 	case c.floats():
 		if f := c.float(value); math.IsNaN(f) || math.IsInf(f, 0) {
 			return append(dst, "null"...)
@@ -167,6 +177,8 @@ func (c *pqColumn) appendText(dst, value []byte) []byte {
 	switch {
 	case c.means == decimal10:
 		return c.appendDecimal(dst, value)
+	case c.moment():
+		return c.appendMoment(dst, value)
 	case c.floats():
 		bits := 32
 		if c.kind == encoding.Double {
@@ -183,6 +195,26 @@ func (c *pqColumn) appendText(dst, value []byte) []byte {
 		return strconv.AppendUint(dst, uint64(i), 10) //nolint:gosec // the bits are the same
 	}
 	return strconv.AppendInt(dst, i, 10)
+}
+
+// appendMoment appends a date or a time as RFC 3339 has it; of times that no place on Earth is said for, without a zone.
+func (c *pqColumn) appendMoment(dst, value []byte) []byte {
+	const wall = "2006-01-02T15:04:05.999999999"
+	i, _ := c.integer(value)
+	if c.means == date {
+		return time.Unix(i*24*60*60, 0).UTC().AppendFormat(dst, time.DateOnly)
+	}
+	perSecond := int64(time.Second / c.unit)
+	second, rest := i/perSecond, i%perSecond
+	at := time.Unix(second, rest*int64(c.unit)).UTC()
+	switch c.means {
+	case instant:
+		return at.AppendFormat(dst, time.RFC3339Nano)
+	case local:
+		return at.AppendFormat(dst, wall)
+	default:
+		return at.AppendFormat(dst, "15:04:05.999999999")
+	}
 }
 
 // appendDecimal appends a decimal in its digits.
