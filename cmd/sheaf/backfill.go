@@ -182,7 +182,8 @@ func (s *backfillSettings) do(ctx context.Context, env environment, service *bac
 		return s.preview(ctx, env.stdout, in, plan, predicted, service.jobs(outputs, false))
 	}
 	if s.rowsPerJob == 0 {
-		s.rowsPerJob = min(backfill.RowsPerJob(plan), service.limits.MaxRows)
+		// Half of what a request may have leaves room for what is not data.
+		s.rowsPerJob = min(backfill.RowsPerJob(plan), service.limits.MaxRows, max(1, service.limits.MaxBytes/2/backfill.RowBytes(plan)))
 	}
 	if !service.model.Signature.Batchable {
 		s.rowsPerJob = 1
