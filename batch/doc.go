@@ -7,10 +7,12 @@
 //     acknowledged; it is removed when the batch's record says how it ended.
 //   - Its record in a key-value bucket says what was asked for (cancel, pause), which parts of the input are done, and
 //     which objects hold their answers. It is changed by compare and swap only, and the counts are sums over it.
+//   - An Idempotency-Key has a record of its own, which names the batch that it makes.
 //   - Files, and answers in segments, are objects.
 //
 // What a crash right after each step leaves:
 //
+//	claimed    a key that names no batch yet: whoever comes with it again makes that one
 //	accepted   the batch's message: whoever takes it up makes the record that is missing
 //	recorded   as above; the record is there
 //	validated  the message: another runner takes the batch up when the lease is over

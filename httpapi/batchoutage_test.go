@@ -95,6 +95,44 @@ func TestBatchesWhileNATSIsAway(t *testing.T) {
 	}
 }
 
+// unmade keeps files and makes no batch, for a reason.
+type unmade struct {
+	noBatches
+
+	err     error
+	dropped []string
+}
+
+func (*unmade) PutFile(_ context.Context, _, _, _ string, r io.Reader) (batch.File, error) {
+	_, err := io.Copy(io.Discard, r)
+	return batch.File{ID: "file-1"}, err
+}
+
+func (f *unmade) Create(context.Context, string, batch.Spec, batch.Once) (batch.Batch, error) {
+	return batch.Batch{}, f.err
+}
+
+func (f *unmade) DeleteFile(_ context.Context, _, id string) error {
+	f.dropped = append(f.dropped, id)
+	return nil
+}
+
+// The lines of a batch that was refused are not kept; those of one of which nobody knows whether it was made are.
+func TestLinesOfABatchThatWasPerhapsMade(t *testing.T) {
+	for _, tc := range []struct {
+		err     error
+		status  int
+		dropped int
+	}{{queue.ErrTenantFull, 429, 1}, {queue.ErrUnavailable, 503, 0}} {
+		service := &unmade{err: tc.err}
+		r := newRig(t, func(_ *config, d *deps) { d.Batches = service })
+		a := r.do(t, "POST", "/v1/batches?model=digits", oneRow, "Content-Type", "application/x-ndjson")
+		if a.status != tc.status || len(service.dropped) != tc.dropped {
+			t.Errorf("%v: status %d, %q were dropped: %s", tc.err, a.status, service.dropped, a.body)
+		}
+	}
+}
+
 // torn is a service whose files break off.
 type torn struct{ noBatches }
 

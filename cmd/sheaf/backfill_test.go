@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -270,6 +271,26 @@ func readTable(t *testing.T, path string) (lines []string) {
 			lines = append(lines, string(line))
 		}
 	}
+}
+
+// Jobs are no larger than the server takes.
+func TestBackfillFitsTheServer(t *testing.T) {
+	s := newStack(t, 1, 1)
+	small := start(t, "serve", "--addr", "127.0.0.1:0", "--nats-url", s.nats, "--redis-url", s.redis, "--max-body-bytes", "20000")
+	url := small.find(`HTTP API is up.* url=(\S+)`)
+	eventually(t, func() error {
+		if code, body := get(t, url+"/v1/models/digits"); code != http.StatusOK {
+			return fmt.Errorf("digits is not announced: %d %s", code, body)
+		}
+		return nil
+	})
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "rows.jsonl"), filepath.Join(dir, "out.jsonl")
+	answers := rowsFile(t, in, 300)
+	if _, stderr, code := runToEnd(t, "", "backfill", "digits", in, "-o", out, "--id-column", "id", "--ordered", "--server", url); code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	checkScored(t, readLines[scored](t, out), answers, true)
 }
 
 // What is wrong is said with what to do, by the exit codes of docs/backfill.md, and nothing is overwritten.
